@@ -1,0 +1,1 @@
+"""The vocabulary every other folder speaks: types, contracts, errors, settings and the conversation store."""

@@ -1,0 +1,191 @@
+"""All settings, from one file, the environment and the command line.
+
+Place in the data's way: read once at start-up and handed down as a frozen value; nothing below the front door
+reads the environment. Precedence: argument > environment (`LOCALSMITH_MODEL__NAME`) > `localsmith.toml`
+(working directory, then the data folder) > default. An unknown key stops the start and names the nearest one.
+
+Example:
+    >>> load_settings(answer={"seconds_to_first_token": 5}).answer.seconds_to_first_token
+    5.0
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from .errors import ConfigError
+
+SETTINGS_FILE = "localsmith.toml"
+HOME_VARIABLE = "LOCALSMITH_HOME"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(_Section):
+    """The chat model and how it is run."""
+
+    name: str = Field("auto", description='Catalog name, or "auto": the best this machine runs in time.')
+    n_ctx: int = Field(8192, ge=512, le=1_048_576, description="Context window in tokens.")
+    n_threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 for one a physical core.")
+    n_gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 for all that a GPU build can take.")
+    n_batch: int = Field(256, ge=16, le=8192, description="Prompt tokens computed in one step.")
+    max_queue: int = Field(64, ge=1, description="Requests that may wait.")
+
+
+class EmbedderSettings(_Section):
+    """The embedding model."""
+
+    name: str = Field("all-minilm-l6-v2", description="Catalog name, or a folder for sentence-transformers.")
+    batch_size: int = Field(32, ge=1, le=1024, description="Chunks embedded in one step.")
+    device: str = Field("auto", description='"auto", "cpu", "cuda" or "mps".')
+
+
+class RetrievalSettings(_Section):
+    """How documents are read, cut and searched."""
+
+    chunk_tokens: int = Field(200, ge=32, le=8192, description="Longest chunk, by the embedding tokenizer.")
+    chunk_overlap_tokens: int = Field(32, ge=0, le=1024, description="Tokens repeated between chunks.")
+    k: int = Field(8, ge=1, le=100, description="Passages looked for.")
+    max_file_bytes: int = Field(200_000_000, ge=1, description="Larger files are refused.")
+    max_text_chars: int = Field(20_000_000, ge=1, description="A document's text may not be longer.")
+    parse_timeout_s: float = Field(120.0, gt=0, description="A parser that takes longer is stopped.")
+    parse_memory_bytes: int = Field(2_000_000_000, ge=100_000_000, description="Memory a parser may take.")
+    undo_days: float = Field(7.0, ge=0, description="Days that a removed document can be restored.")
+
+
+class AnswerSettings(_Section):
+    """How answers are generated."""
+
+    seconds_to_first_token: float = Field(15.0, gt=0, description="Time budget for reading the prompt.")
+    max_tokens: int = Field(400, ge=1, description="Longest completion, reserved in the window.")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 for greedy decoding.")
+    seed: int = Field(7, ge=0, description="Seed of the sampler.")
+
+
+class UiSettings(_Section):
+    """The chat in the browser."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8501, ge=1, le=65535, description="Port to listen on.")
+
+
+class LogSettings(_Section):
+    """The log file."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+
+
+class Settings(BaseSettings):
+    """The whole of Localsmith's settings."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="LOCALSMITH_", env_nested_delimiter="__"
+    )
+
+    home: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("localsmith", appauthor=False)),
+        description="Folder of models, library, conversations and logs.",
+    )
+    model: ModelSettings = ModelSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    answer: AnswerSettings = AnswerSettings()
+    ui: UiSettings = UiSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_settings_file())
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of model files and the catalog's state."""
+        return self.home / "models"
+
+    @property
+    def library_dir(self) -> Path:
+        """Folder of the document library."""
+        return self.home / "library"
+
+    @property
+    def conversations_path(self) -> Path:
+        """SQLite file of conversations and feedback."""
+        return self.home / "conversations.sqlite3"
+
+    @property
+    def log_path(self) -> Path:
+        """Log file, rotated."""
+        return self.home / "localsmith.log"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from all sources.
+
+    Args:
+        overrides: Values that win over every other source, one dict a section, for example
+            `answer={"max_tokens": 200}`.
+
+    Returns:
+        The settings, complete and checked.
+
+    Raises:
+        ConfigError: A key is unknown, a value is out of range or the file is not TOML.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        raise ConfigError(_explain(exc), hint="See docs/reference/settings.md.") from exc
+    except ValueError as exc:  # tomllib.TOMLDecodeError is one
+        raise ConfigError(f"{_settings_file()} is not valid TOML: {exc}") from exc
+
+
+def _settings_file() -> Path:
+    here = Path(SETTINGS_FILE)
+    home = os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("localsmith", appauthor=False)
+    return here if here.is_file() else Path(home) / SETTINGS_FILE
+
+
+def _explain(exc: ValidationError) -> str:
+    lines = []
+    for error in exc.errors():
+        path = [str(part) for part in error["loc"]]
+        name = ".".join(path)
+        if error["type"] != "extra_forbidden":
+            lines.append(f"{name} = {error['input']!r}: {error['msg']}.")
+            continue
+        near = difflib.get_close_matches(name, _known_keys(), n=1, cutoff=0.5)
+        lines.append(f"Unknown setting {name}." + (f" Did you mean {near[0]}?" if near else ""))
+    return " ".join(lines)
+
+
+def _known_keys() -> list[str]:
+    keys = []
+    for name, info in Settings.model_fields.items():
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += [f"{name}.{key}" for key in section.model_fields]
+        else:
+            keys.append(name)
+    return keys
