@@ -1,7 +1,7 @@
 """What every test can ask for: the small real models, real documents, a browser, and a clean machine.
 
-A test runs with its own data folder and can't reach another machine unless it is marked `network`. Models come
-through the product's own catalog into a cache folder that all checkouts share, once.
+A test runs with its own data folder and can't reach another machine unless it is marked `network`. Models
+come through the product's own catalog into a cache folder that all checkouts share, once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
-
 from localsmith.core.settings import load_settings
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def models_home() -> Path:
-    """A data folder whose models are shared by all tests and all checkouts; nothing else is to be put there."""
+    """A data folder whose models all tests and checkouts share; nothing else is to be put there."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     home = Path(os.environ.get("LOCALSMITH_TEST_MODELS") or Path(cache) / "localsmith" / "test-models")
     home.mkdir(parents=True, exist_ok=True)
