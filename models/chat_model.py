@@ -1,12 +1,12 @@
 """The engine as a LangChain chat model.
 
-Place in the data's way: anything written for LangChain's `BaseChatModel` (chains, LangGraph agents, evaluators)
-runs on the local model through this class.
+Place in the data's way: anything written for LangChain's `BaseChatModel` (chains, LangGraph agents,
+evaluators) runs on the local model through this class.
 
 Example:
     chat = ChatLocalsmith(engine=engine)
     chat.invoke("Name a prime.").content
-    chat.with_structured_output({"title": "Prime", "type": "object", "properties": {"n": {"type": "integer"}}})
+    chat.with_structured_output(Prime).invoke("Name a prime.")
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ class ChatLocalsmith(BaseChatModel):
         if include_raw:
             raise ValueError("include_raw=True is not offered: output under a grammar always parses.")
         grammar = json_schema_grammar(convert_to_json_schema(schema))
-        is_class = isinstance(schema, type) and issubclass(schema, BaseModel)
-        parser = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
+        parser: Runnable[AIMessage, Any] = JsonOutputParser()
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            parser = PydanticOutputParser(pydantic_object=schema)
         return self.bind(grammar=grammar, **kwargs) | RunnableLambda(_require_whole) | parser
 
     def _generate(
@@ -202,9 +203,10 @@ class ChatLocalsmith(BaseChatModel):
 
 
 def _require_whole(message: AIMessage) -> AIMessage:
-    if message.response_metadata.get("finish_reason") != "stop":
+    reason = message.response_metadata.get("finish_reason")
+    if reason != "stop":
         raise OutputParseError(
-            f"The JSON was cut off ({message.response_metadata.get('finish_reason')}): {message.text[-80:]!r}",
+            f"The JSON was cut off ({reason}): {message.text[-80:]!r}",
             hint="Raise max_tokens, or bound the strings and arrays of the schema.",
         )
     return message
@@ -227,11 +229,8 @@ def _split_tool_calls(text: str) -> tuple[str, list[ToolCall]]:
     for match in _TOOL_CALL.finditer(text):
         try:
             call = json.loads(match.group(1))
-            calls.append(
-                ToolCall(
-                    name=call["name"], args=dict(call["arguments"]), id=uuid.uuid4().hex, type="tool_call"
-                )
-            )
+            name, arguments = call["name"], dict(call["arguments"])
+            calls.append(ToolCall(name=name, args=arguments, id=uuid.uuid4().hex, type="tool_call"))
         except (ValueError, KeyError, TypeError):
             continue  # a malformed call stays in the text, where the caller can see it
     return (_TOOL_CALL.sub("", text).strip() if calls else text), calls

@@ -1,8 +1,8 @@
 """Messages to prompt tokens, by the model's own chat template, with no way in for control tokens.
 
 Place in the data's way: `Engine.submit` and `Engine.count_prompt` render here. The template's own markup is
-tokenized with control tokens; what people, documents and tools wrote is tokenized as plain text, so a document
-that contains `<|im_start|>system` can't open a turn of its own.
+tokenized with control tokens; what people, documents and tools wrote is tokenized as plain text, so a
+document that contains `<|im_start|>system` can't open a turn of its own.
 
 Example:
     template = ChatTemplate(runtime)
@@ -25,7 +25,9 @@ from .llama import LlamaRuntime
 
 # Used where a GGUF carries no template: ChatML, as published by OpenAI (openai-python, chatml.md).
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Private-use characters that stand for a content while the template runs.

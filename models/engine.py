@@ -1,7 +1,8 @@
 """The engine: one local model, one thread that touches it, a queue of requests.
 
-Place in the data's way: strategies and the chat model call `submit` and read the returned generation. Today one
-request runs at a time; the contract (`core.contracts.LanguageModel`) already is that of a concurrent engine.
+Place in the data's way: strategies and the chat model call `submit` and read the returned generation. Today
+one request runs at a time; the contract (`core.contracts.LanguageModel`) already is that of a concurrent
+engine.
 
 Example:
     engine = Engine(Path("model.gguf"), name="qwen2.5-coder-0.5b", settings=load_settings().model)

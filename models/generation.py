@@ -108,7 +108,7 @@ class EngineGeneration:
 
     @property
     def stop_cause(self) -> FinishReason | None:
-        """ "cancelled" or "deadline" where the engine must stop now; None otherwise."""
+        """Why the engine must stop now, "cancelled" or "deadline"; None where it may go on."""
         if self._cancelled.is_set():
             return "cancelled"
         if self.deadline_at is not None and time.perf_counter() >= self.deadline_at:

@@ -69,7 +69,7 @@ class LlamaRuntime:
         self._model = self._load_model(path, n_gpu_layers, on_progress)
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.n_ctx = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
+        self.n_ctx: int = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
         self.n_batch = min(n_batch, self.n_ctx)
         self.n_seq = n_seq
         self.n_threads = n_threads or psutil.cpu_count(logical=False) or 1
@@ -211,7 +211,7 @@ class LlamaRuntime:
         if not model:
             raise ModelLoadError(
                 f"{path.name} can't be loaded: {self._last_message()}",
-                hint="The file may be damaged or of an architecture this llama.cpp doesn't know; pull it again.",
+                hint="It may be damaged, or of an architecture this llama.cpp doesn't know; pull it again.",
             )
         return model
 
@@ -229,7 +229,7 @@ class LlamaRuntime:
         if not context:
             self._api.llama_model_free(self._model)
             raise ModelLoadError(
-                f"No memory for a context window of {self.n_ctx} tokens with {path.name}: {self._last_message()}",
+                f"No memory for a window of {self.n_ctx} tokens with {path.name}: {self._last_message()}",
                 hint="Lower model.n_ctx, or use a smaller model.",
             )
         return context

@@ -1,11 +1,11 @@
-"""Bytes of tokens in, text that is safe to show out.
+r"""Bytes of tokens in, text that is safe to show out.
 
 Place in the data's way: the engine pushes each token's bytes; what comes back never ends inside a UTF-8
 character and never contains the beginning of a stop text.
 
 Example:
-    >>> stream = TextStream(stop=("\\nQ:",))
-    >>> stream.push(b"Paris\\n"), stream.push(b"Q: next"), stream.is_stopped
+    >>> stream = TextStream(stop=("\nQ:",))
+    >>> stream.push(b"Paris\n"), stream.push(b"Q: next"), stream.is_stopped
     ('Paris', '', True)
 """
 
