@@ -14,7 +14,16 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 LoadReason: TypeAlias = Literal[
-    "unsupported", "empty", "encrypted", "corrupt", "too_large", "no_text", "archive_bomb", "timeout", "memory"
+    "unsupported",
+    "empty",
+    "encrypted",
+    "corrupt",
+    "too_large",
+    "no_text",
+    "archive_bomb",
+    "timeout",
+    "memory",
+    "unreadable",
 ]
 
 
