@@ -1,0 +1,335 @@
+"""The one object that people program against: documents in, cited answers out.
+
+Place in the data's way: the CLI, the chat in the browser and three lines of Python all go through `Localsmith`,
+which wires settings, model, embedder, library and strategy together and loads each when it is first needed.
+
+Example:
+    ls = Localsmith()
+    ls.add("handbook.pdf")
+    print(ls.ask("How many days of leave are there?"))
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .core.settings import Settings, load_settings
+from .core.types import (
+    DEFAULT_COLLECTION,
+    Answer,
+    Box,
+    Delta,
+    Document,
+    Event,
+    Final,
+    Message,
+    Progress,
+    Question,
+)
+from .loading import LoadingState, Part, Report
+
+if TYPE_CHECKING:
+    from .agents.rag import RagStrategy
+    from .models.embeddings import EmbedderProcess
+    from .core.conversations import ConversationStore
+    from .models.chat_model import ChatLocalsmith
+    from .models.engine import Engine
+    from .retrieval.library import Library
+    from .retrieval.parser_process import ParserProcess
+
+
+LOADING_POLL_S = 0.1
+
+
+class Localsmith:
+    """A local model over a library of documents.
+
+    Making one costs nothing; the model and the embedder load at the first question, or by `warm_up`.
+
+    Args:
+        model: Catalog name of the chat model; None for the one in use or the best for this machine.
+        settings: All settings; None to read them from `localsmith.toml` and the environment.
+
+    Raises:
+        ConfigError: The settings are not valid.
+    """
+
+    def __init__(self, model: str | None = None, *, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+        if model:
+            named = self.settings.model.model_copy(update={"name": model})
+            self.settings = self.settings.model_copy(update={"model": named})
+        self._embedder: Part[EmbedderProcess] = Part("embedder", self._start_embedder)
+        self._engine: Part[Engine] = Part("model", self._load_engine)
+        self._library: Library | None = None
+        self._library_lock = threading.Lock()  # the embedder's thread and a page may ask for it at once
+
+    # -- documents
+
+    def add(
+        self, source: str | Path | bytes, *, name: str | None = None, collection: str = DEFAULT_COLLECTION
+    ) -> Document:
+        """Read a file into a collection; a file already there is recognised by its content.
+
+        Args:
+            source: Path of the file, or its bytes.
+            name: Name to show; required with bytes.
+            collection: The collection.
+
+        Returns:
+            The document, searchable from now on.
+
+        Raises:
+            LoadError: The file can't be read; the reason and the next step are in it.
+            StorageError: The disk is full.
+            IndexNotFoundError: There is no such collection; `library.create_collection` makes one.
+        """
+        return self.library.add(source, name=name, collection=collection)
+
+    @property
+    def library(self) -> Library:
+        """The document library: collections, ingest, search, remove and restore.
+
+        Raises:
+            ModelNotFoundError: The embedding model is not installed.
+            StorageError: The library's files can't be read.
+        """
+        from .models.embeddings import load_embedder
+        from .retrieval.library import Library
+
+        with self._library_lock:
+            if self._library is None:
+                self._embedder_process = load_embedder(self.settings)
+                self._library = Library(
+                    self.settings.library_dir, self._embedder_process, self.settings.retrieval
+                )
+            return self._library
+
+    # -- questions
+
+    def ask(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = DEFAULT_COLLECTION,
+    ) -> Answer:
+        """Answer a question from the documents.
+
+        Args:
+            question: The question.
+            history: Earlier turns, oldest first.
+            collection: The collection to search.
+
+        Returns:
+            The answer with its citations; `print` shows its text.
+
+        Raises:
+            LocalsmithError: With a message for people and a hint.
+        """
+        for event in self.events(question, history=history, collection=collection):
+            if isinstance(event, Final):
+                return event.answer
+        raise AssertionError("a run ends with Final")
+
+    def stream(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = DEFAULT_COLLECTION,
+    ) -> Iterator[str]:
+        """Yield the answer's text as it is written."""
+        for event in self.events(question, history=history, collection=collection):
+            if isinstance(event, Delta):
+                yield event.text
+
+    def events(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = DEFAULT_COLLECTION,
+        cancel: threading.Event | None = None,
+    ) -> Generator[Event, None, None]:
+        """Yield what is being done, the text as it comes, and at last the whole answer.
+
+        Args:
+            question: The question.
+            history: Earlier turns, oldest first; ignored where `question` is a `Question`.
+            collection: The collection; ignored where `question` is a `Question`.
+            cancel: Setting it ends the run with what there is.
+        """
+        yield from self._wait_for_parts(cancel)
+        if cancel is not None and cancel.is_set():
+            yield Final(Answer("", "cancelled"))
+            return
+        yield from self.strategy.events(_as_question(question, history, collection), cancel=cancel)
+
+    async def aask(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = DEFAULT_COLLECTION,
+    ) -> Answer:
+        """Answer without blocking the event loop; see `ask`."""
+        async for event in self.aevents(question, history=history, collection=collection):
+            if isinstance(event, Final):
+                return event.answer
+        raise AssertionError("a run ends with Final")
+
+    async def astream(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = DEFAULT_COLLECTION,
+    ) -> AsyncIterator[str]:
+        """Yield the text without blocking the event loop; see `stream`."""
+        async for event in self.aevents(question, history=history, collection=collection):
+            if isinstance(event, Delta):
+                yield event.text
+
+    async def aevents(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = DEFAULT_COLLECTION,
+        cancel: threading.Event | None = None,
+    ) -> AsyncIterator[Event]:
+        """Yield events without blocking the event loop; see `events`."""
+        from .agents.streaming import iterate_in_thread
+
+        stop = cancel or threading.Event()
+        stream = iterate_in_thread(
+            lambda: self.events(question, history=history, collection=collection, cancel=stop)
+        )
+        try:
+            async for event in stream:
+                yield event
+        finally:
+            stop.set()
+
+    @cached_property
+    def strategy(self) -> RagStrategy:
+        """Retrieval-augmented generation as a LangChain `Runnable[Question, Answer]`."""
+        from .agents.rag import RagStrategy
+
+        return RagStrategy(self.engine, self.library, self.settings.answer, self.settings.retrieval.k)
+
+    @cached_property
+    def chat_model(self) -> ChatLocalsmith:
+        """The model as a LangChain chat model, without documents."""
+        from .core.types import SamplingParams
+        from .models.chat_model import ChatLocalsmith
+
+        answer = self.settings.answer
+        sampling = SamplingParams(
+            max_tokens=answer.max_tokens, temperature=answer.temperature, seed=answer.seed
+        )
+        return ChatLocalsmith(engine=self.engine, sampling=sampling)
+
+    # -- what else the pages need
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; waits until the model is loaded.
+
+        Raises:
+            ModelError: The model is not installed or can't be loaded.
+        """
+        return self._engine.result()
+
+    @cached_property
+    def conversations(self) -> ConversationStore:
+        """Conversations and feedback."""
+        from .models.embeddings import EmbedderProcess
+    from .core.conversations import ConversationStore
+
+        return ConversationStore(self.settings.conversations_path, self.settings.retrieval.undo_days)
+
+    @property
+    def loading(self) -> list[LoadingState]:
+        """How far the model and the embedder are."""
+        return [self._engine.state, self._embedder.state]
+
+    def warm_up(self) -> None:
+        """Start loading the model and the embedder in the background; again after a failure."""
+        self._embedder.start()
+        self._engine.start()
+
+    def page_image(self, document_id: str, page: int, boxes: Sequence[Box]) -> bytes:
+        """Return a PNG of a document's page with the boxes highlighted.
+
+        Raises:
+            IndexNotFoundError: There is no such document.
+            LoadError: Its format has no pages to show.
+        """
+        return self._parser.render_page(self.library.document_path(document_id), page, list(boxes))
+
+    def close(self) -> None:
+        """Stop the model, the embedder and the parser; a second call does nothing."""
+        if self._engine.state.state == "ready":
+            self._engine.result().close()
+        with self._library_lock:
+            if self._library is not None:
+                self._library.close()
+                self._embedder_process.close()
+                self._library = None
+        for name in ("_parser", "conversations"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+    def __enter__(self) -> Localsmith:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    # -- loading
+
+    @cached_property
+    def _parser(self) -> ParserProcess:
+        from .retrieval.parser_process import ParserProcess
+
+        limits = self.settings.retrieval
+        return ParserProcess(
+            limits.parse_timeout_s, limits.parse_memory_bytes, limits.max_file_bytes, limits.max_text_chars
+        )
+
+    def _start_embedder(self, report: Report) -> EmbedderProcess:
+        report(None, f"loading {self.settings.embedder.name}")
+        _ = self.library
+        self._embedder_process.encode(["warm up"])
+        return self._embedder_process
+
+    def _load_engine(self, report: Report) -> Engine:
+        from .setup import load_engine
+
+        return load_engine(self.settings, report)
+
+    def _wait_for_parts(self, cancel: threading.Event | None) -> Iterator[Event]:
+        """Yield where loading stands until both parts are there or one has failed."""
+        self.warm_up()
+        while waiting := [state for state in self.loading if state.state == "loading"]:
+            if cancel is not None and cancel.is_set():
+                return
+            share = None if waiting[0].progress is None else round(100 * waiting[0].progress)
+            yield Progress("loading", share, None if share is None else 100, waiting[0].detail)
+            time.sleep(LOADING_POLL_S)
+        self._embedder.result()
+
+
+def _as_question(question: str | Question, history: Sequence[Message], collection: str) -> Question:
+    if isinstance(question, Question):
+        return question
+    return Question(question, tuple(history), collection)

@@ -1,0 +1,137 @@
+"""Runs and ingests as a person sees them in a terminal.
+
+Place in the data's way: the CLI hands the events of a run or an ingest to one of these functions. The answer
+goes to standard output, everything about it to standard error, so that `localsmith ask … > answer.txt` works.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .core.types import Answer, Delta, Event, Final
+from .core.types import Progress as RunProgress
+
+if TYPE_CHECKING:
+    from .core.types import Document
+    from .retrieval.ingest import IngestEvent
+
+STAGES = {
+    "loading": "Loading",
+    "rewriting": "Rewriting the question",
+    "searching": "Searching",
+    "reading": "Reading",
+    "answering": "Answering",
+    "checking": "Checking citations",
+}
+console = Console(stderr=True, highlight=False)
+
+
+def show_run(make_events: Callable[[threading.Event], Iterable[Event]]) -> Answer:
+    """Print the answer as it comes; Ctrl-C stops the model and keeps what is there.
+
+    Args:
+        make_events: Starts the run, given the event that cancels it.
+
+    Returns:
+        The answer.
+    """
+    cancel = threading.Event()
+    answer: Answer | None = None
+    status = console.status("Starting")
+    status.start()
+    events = iter(make_events(cancel))
+    while answer is None:
+        try:
+            event = next(events)
+        except KeyboardInterrupt:
+            cancel.set()
+            continue
+        if isinstance(event, RunProgress):
+            status.update(_stage_text(event))
+        elif isinstance(event, Delta):
+            status.stop()
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
+        elif isinstance(event, Final):
+            answer = event.answer
+    status.stop()
+    sys.stdout.write("\n")
+    return answer
+
+
+def show_sources(answer: Answer) -> None:
+    """Print where the answer comes from, and what it cost, to standard error."""
+    if answer.stop_reason == "cancelled":
+        console.print("Stopped.", style="yellow")
+    seen = set()
+    for citation in answer.citations:
+        if citation.number in seen:
+            continue
+        seen.add(citation.number)
+        chunk = citation.passage.chunk
+        page = f", page {chunk.page}" if chunk.page else ""
+        mark = "" if citation.is_supported else " (not supported by the passage)"
+        console.print(f"[{citation.number}] {citation.passage.document_name}{page}{mark}", markup=False)
+        console.print(f"    “{citation.quote.strip()}”", style="dim", markup=False)
+    usage = answer.usage
+    if usage.completion_tokens:
+        cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
+        console.print(
+            f"{answer.model}: read {usage.prompt_tokens} tokens{cached}, wrote {usage.completion_tokens}, "
+            f"first after {usage.time_to_first_token_s:.1f} s, {answer.duration_s:.1f} s in all",
+            style="dim",
+            markup=False,
+        )
+
+
+def show_ingest(events: Iterable[IngestEvent]) -> tuple[list[Document], int]:
+    """Show a batch of files being added, with a bar and the time left.
+
+    Returns:
+        The documents that are there now, and how many files failed.
+    """
+    from .retrieval import ingest
+
+    documents: list[Document] = []
+    num_failed = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("Reading", total=None)
+        for event in events:
+            match event:
+                case ingest.FileStarted(name=name):
+                    bar.update(task, description=f"Reading {name}", total=None)
+                case ingest.FileEmbedding(name=name, done=done, total=total):
+                    bar.update(task, description=f"Embedding {name}", completed=done, total=total)
+                case ingest.FileAdded(document=document):
+                    documents.append(document)
+                    pages = f"{document.num_pages} pages, " if document.num_pages else ""
+                    bar.console.print(
+                        f"Added {document.name}: {pages}{document.num_chunks} chunks", markup=False
+                    )
+                    for warning in document.warnings:
+                        bar.console.print(f"  {warning}", style="yellow", markup=False)
+                case ingest.FileDuplicate(document=document, name=name):
+                    documents.append(document)
+                    bar.console.print(f"{name} is there already", style="dim", markup=False)
+                case ingest.FileFailed(name=name, error=error):
+                    num_failed += 1
+                    bar.console.print(f"{name}: {error} {error.hint}", style="red", markup=False)
+    return documents, num_failed
+
+
+def _stage_text(progress: RunProgress) -> str:
+    text = STAGES[progress.stage]
+    if progress.stage == "reading" and progress.total:
+        text += f" {progress.done} of {progress.total} tokens"
+    elif progress.detail:
+        text += f": {progress.detail}"
+    if progress.eta_s:
+        text += f", about {progress.eta_s:.0f} s left"
+    return text
