@@ -24,7 +24,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -309,7 +309,7 @@ def _adapter() -> TypeAdapter[Answer]:
 
 def _to_answer(body: str, text: str) -> Answer:
     try:
-        return cast(Answer, _adapter().validate_python(json.loads(body)))
+        return _adapter().validate_python(json.loads(body))
     except (ValidationError, ValueError):
         # Written by a version with other fields: the words are worth more than an error page.
         return Answer(text, "answered")

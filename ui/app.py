@@ -1,0 +1,88 @@
+"""The entry of the chat in the browser: `streamlit run` serves this file.
+
+Place in the data's way: every run of the script -> the process's one front door -> the page in the address.
+Which front door that is, is an argument of `main`: whoever serves another one (another model, a test's
+script) writes two lines of their own.
+
+Example:
+    from localsmith.ui.app import main
+    main(lambda: Localsmith(model="smollm2"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+from localsmith.ui import chat, documents, words
+from localsmith.ui.frontdoor import FrontDoor
+from localsmith.ui.ingests import Ingests
+from localsmith.ui.runs import AnswerRuns
+from localsmith.ui.text import plain
+
+
+@dataclass(frozen=True)
+class Services:
+    """What lives as long as the server process."""
+
+    front: FrontDoor
+    runs: AnswerRuns
+    ingests: Ingests
+
+
+def local_front_door() -> FrontDoor:
+    """Return the real front door; it loads nothing yet."""
+    from localsmith import Localsmith
+
+    return Localsmith()
+
+
+def main(front_door_factory: Callable[[], FrontDoor] = local_front_door) -> None:
+    """Draw the page in the address.
+
+    Args:
+        front_door_factory: Called once in the life of the server.
+    """
+    st.set_page_config("Localsmith", page_icon=":material/auto_stories:", layout="centered")
+    st.html(Path(__file__).with_name("style.css"))
+    try:
+        services = _services(front_door_factory)
+        _navigate(services)
+    except Exception as error:  # noqa: BLE001 - the last frame of the script: told to the person, logged in full
+        message, hint = words.of_error(error)
+        st.error(f"{plain(message)} {plain(hint)}".strip(), icon=":material/error:")
+        st.button("Try again", icon=":material/refresh:", key="retry-page")
+
+
+@st.cache_resource(show_spinner=False)
+def _services(_factory: Callable[[], FrontDoor]) -> Services:
+    front = _factory()
+    front.warm_up()
+    return Services(front, AnswerRuns(front), Ingests(front))
+
+
+def _navigate(services: Services) -> None:
+    def show_chat() -> None:
+        chat.render(services.front, services.runs, services.ingests)
+
+    def show_documents() -> None:
+        documents.render(services.front, services.ingests)
+
+    pages = [
+        st.Page(show_chat, title="Chat", icon=":material/chat:", url_path="chat", default=True),
+        st.Page(show_documents, title="Documents", icon=":material/folder_open:", url_path="documents"),
+    ]
+    page = st.navigation(pages, position="hidden")
+    st.session_state["pages"] = {"chat": pages[0], "documents": pages[1]}
+    with st.sidebar:
+        st.html('<div class="ls-brand">Localsmith</div>')
+        with st.container(key="nav", gap=None):
+            for target in pages:
+                st.page_link(target)
+    page.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The chat page.
+
+Place in the data's way: question -> stored -> `AnswerRuns` -> shown while it is made -> shown from the
+store. Every run of this script draws what the store and the runs say; nothing that matters lives in the
+browser's session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from ..core.conversations import Conversation, Turn
+from ..core.types import DEFAULT_COLLECTION
+from . import answers, conversation_list, first_visit, loading, sources
+from .collection_picker import collection_names, num_documents, pick_collection
+from .frontdoor import FrontDoor
+from .ingest_view import show_running
+from .ingests import IngestRun, Ingests
+from .runs import AnswerRuns
+from .text import escaped, plain
+
+TURNS_SHOWN = 30
+_ASK = "ask"
+_COLLECTION = "collection"
+_ALL_TURNS = "all_turns_of"
+
+
+def render(front: FrontDoor, runs: AnswerRuns, ingests: Ingests) -> None:
+    """Draw the page."""
+    store = front.conversations
+    wanted = conversation_list.current_id()
+    conversation = store.get(wanted) if wanted else None
+    if conversation is not None:
+        conversation_list.go_to(conversation.id)  # keeps the address right after a visit to the other page
+    collection = conversation.collection if conversation else _new_collection(front)
+
+    conversation, collection = _take_input(front, runs, ingests, conversation, collection)
+    with st.sidebar:
+        conversation_list.show(front, runs, conversation.id if conversation else "")
+        st.space("small")
+        picked = pick_collection(front, collection, key="chat-collection")
+    if picked != collection:
+        _set_collection(front, conversation, picked)
+        collection = picked
+
+    loading.show(front)
+    if wanted and conversation is None:
+        st.info("This conversation does not exist, or it was deleted. A new question starts a new one.")
+    turns = store.turns(conversation.id) if conversation else []
+    for run in ingests.active(collection):
+        show_running(run)
+    if not turns:
+        first_visit.show(collection, num_documents(front, collection), ask)
+    else:
+        _turns(front, runs, turns, collection)
+    if not conversation_list.show_dialog(front):
+        sources.show_open_source(front, turns)
+
+
+def ask(question: str) -> None:
+    """Ask as if it had been typed; the `on_click` of an example."""
+    st.session_state[_ASK] = question
+
+
+def _take_input(
+    front: FrontDoor, runs: AnswerRuns, ingests: Ingests, conversation: Conversation | None, collection: str
+) -> tuple[Conversation | None, str]:
+    typed = st.chat_input("Ask your documents", accept_file="multiple", key="question")
+    question = st.session_state.pop(_ASK, None) or (typed.text.strip() if typed else "")
+    ingest: IngestRun | None = None
+    if typed and typed.files:
+        if collection == first_visit.COLLECTION:
+            # The welcome texts explain the program; a person's own files start a collection of their own.
+            collection = DEFAULT_COLLECTION
+            _set_collection(front, conversation, collection)
+        ingest = ingests.start([(file.name, file.getvalue()) for file in typed.files], collection)
+    if question:
+        if conversation is None:
+            conversation = front.conversations.create(question, collection)
+        turn = front.conversations.add_turn(conversation.id, question)
+        runs.start(turn, collection, after=ingest.ended if ingest else None)
+        conversation_list.go_to(conversation.id)
+    return conversation, collection
+
+
+def _new_collection(front: FrontDoor) -> str:
+    if _COLLECTION in st.session_state:
+        return str(st.session_state[_COLLECTION])
+    if num_documents(front, DEFAULT_COLLECTION) == 0 and first_visit.COLLECTION in collection_names(front):
+        return first_visit.COLLECTION
+    return DEFAULT_COLLECTION
+
+
+def _set_collection(front: FrontDoor, conversation: Conversation | None, collection: str) -> None:
+    st.session_state[_COLLECTION] = collection
+    if conversation is not None:
+        front.conversations.set_collection(conversation.id, collection)
+
+
+def _turns(front: FrontDoor, runs: AnswerRuns, turns: Sequence[Turn], collection: str) -> None:
+    conversation_id = turns[0].conversation_id
+    said = front.conversations.feedback.ratings(conversation_id)
+    if len(turns) > TURNS_SHOWN and st.session_state.get(_ALL_TURNS) != conversation_id:
+        hidden = len(turns) - TURNS_SHOWN
+        st.button(f"Show {hidden} earlier", type="tertiary", on_click=_show_all, args=(conversation_id,))
+        turns = turns[hidden:]
+
+    def again(turn: Turn) -> None:
+        runs.start(turn, collection)
+
+    for turn in turns:
+        with st.chat_message("user", avatar=":material/person:"):
+            st.html(f'<div class="ls-question">{escaped(turn.question)}</div>')
+        with st.chat_message("assistant", avatar=":material/auto_stories:"):
+            run = runs.active(turn.id)
+            if run is not None:
+                answers.show_run(run, runs.stop)
+                continue
+            if turn.answer is not None:
+                answers.show_answer(front, turn, said.get(turn.answer_id, (0, "")), again)
+            if turn.error:
+                st.error(f"{plain(turn.error)} {plain(turn.hint)}".strip(), icon=":material/error:")
+            elif turn.answer is None:
+                st.warning(
+                    "This question was not answered: the program ended before it could.",
+                    icon=":material/warning:",
+                )
+            if turn.answer is None or turn.error:
+                st.button(
+                    "Try again",
+                    key=f"retry-{turn.id}",
+                    icon=":material/refresh:",
+                    on_click=again,
+                    args=(turn,),
+                )
+
+
+def _show_all(conversation_id: str) -> None:
+    st.session_state[_ALL_TURNS] = conversation_id

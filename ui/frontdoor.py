@@ -1,0 +1,91 @@
+"""What the pages need from the front door, as Protocols.
+
+Place in the data's way: browser -> page -> `FrontDoor` -> everything else. The pages import nothing below
+it but the core vocabulary.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ..core.errors import LocalsmithError
+from ..core.types import Box, Event, Message, Question
+
+if TYPE_CHECKING:
+    from ..core.conversations import ConversationStore
+    from ..core.settings import Settings
+    from ..retrieval.library import Library
+
+
+class LoadingState(Protocol):
+    """How far the model or the embedder is."""
+
+    @property
+    def name(self) -> str:
+        """The part, "model" or "embedder"."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """Where it stands: "loading", "ready" or "failed"."""
+        ...
+
+    @property
+    def progress(self) -> float | None:
+        """Share done, 0 to 1; None where unknown."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """A few words for people, or ""."""
+        ...
+
+    @property
+    def error(self) -> LocalsmithError | None:
+        """Why it failed."""
+        ...
+
+
+class FrontDoor(Protocol):
+    """The one object the pages talk to."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        ...
+
+    @property
+    def conversations(self) -> ConversationStore:
+        """Conversations and feedback."""
+        ...
+
+    @property
+    def library(self) -> Library:
+        """The document library."""
+        ...
+
+    @property
+    def loading(self) -> Sequence[LoadingState]:
+        """The parts that load in the background."""
+        ...
+
+    def warm_up(self) -> None:
+        """Start loading what isn't loaded, in the background; again after a failure."""
+        ...
+
+    def events(
+        self,
+        question: str | Question,
+        *,
+        history: Sequence[Message] = (),
+        collection: str = "default",
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Event]:
+        """Answer a question step by step."""
+        ...
+
+    def page_image(self, document_id: str, page: int, boxes: Sequence[Box]) -> bytes:
+        """Return a PNG of the page with the boxes highlighted."""
+        ...
