@@ -1,7 +1,7 @@
 """The embedding model, in a process of its own that stays warm.
 
 Place in the data's way: chunks and questions -> `EmbedderProcess.encode` -> vectors for the index. torch is
-only ever imported in the child (`embedder_worker`), so the chat is interactive long before the model is there;
+only ever imported in the child (`embedder_worker`), so the chat is interactive before the model is loaded;
 token offsets, dimension and window are answered here from the folder's small files, without waiting.
 
 Example:
@@ -15,17 +15,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import select
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +29,7 @@ import structlog
 from ..core.contracts import OnProgress
 from ..core.errors import ModelError, ModelLoadError, ModelNotReadyError
 from ..core.settings import Settings
-from .embedder_worker import read_exactly, read_frame, write_frame
+from .embedder_child import ChildDied, EmbedderChild
 from .embedding_folder import EmbeddingFolder
 from .installed import installed_model, sha256_of
 
@@ -44,8 +39,6 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 _NAME_HASH_CHARS = 12
-_STDERR_TAIL_BYTES = 600
-_CLOSE_WAIT_S = 2.0
 
 
 def load_embedder(settings: Settings) -> EmbedderProcess:
@@ -94,7 +87,7 @@ class EmbedderProcess:
         self._device = device
         self._turns = _Turns()
         self._starting = threading.Lock()
-        self._child: _Child | None = None
+        self._child: EmbedderChild | None = None
         self._closed = False
 
     @property
@@ -180,26 +173,26 @@ class EmbedderProcess:
     def _encode_batch(self, texts: list[str]) -> npt.NDArray[np.float32]:
         try:
             return self._running_child().encode(texts)
-        except _ChildDied as first:
+        except ChildDied as first:
             if self._closed:
                 raise ModelNotReadyError("The embedder has been closed.") from first
             logger.warning("embedder_restarted", cause=str(first))
             self._discard_child()
         try:
             return self._running_child().encode(texts)
-        except _ChildDied as second:
+        except ChildDied as second:
             self._discard_child()
             raise ModelError(
                 f"The embedding process ended twice: {second}.",
                 "Memory may be short: lower embedder.batch_size or close other programs.",
             ) from second
 
-    def _running_child(self) -> _Child:
+    def _running_child(self) -> EmbedderChild:
         with self._starting:
             if self._closed:
                 raise ModelNotReadyError("The embedder has been closed.")
             if self._child is None:
-                self._child = _Child(self._facts.path, self._device)
+                self._child = EmbedderChild(self._facts.path, self._device)
             return self._child
 
     def _discard_child(self) -> None:
@@ -207,101 +200,6 @@ class EmbedderProcess:
             if self._child is not None:
                 self._child.close()
                 self._child = None
-
-
-class _ChildDied(Exception):
-    """The child process ended without an answer."""
-
-
-class _Child:
-    """One run of `embedder_worker`; `encode` is called by one thread at a time."""
-
-    def __init__(self, folder: Path, device: str) -> None:
-        self._stderr = tempfile.TemporaryFile()
-        # -P: the working directory must not shadow installed packages.
-        command = [sys.executable, "-P", "-m", "localsmith.models.embedder_worker"]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-        try:
-            self._process = subprocess.Popen(
-                [*command, str(folder), device, str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                env=environment,
-            )
-        except OSError as exc:
-            raise ModelError(f"The embedding process can't be started: {exc.strerror}.") from exc
-        self._requests = cast(BinaryIO, self._process.stdin)
-        self._replies = cast(BinaryIO, self._process.stdout)
-        self._has_greeted = False
-        self._is_waiting = False  # stays true where an exception such as Ctrl-C left a reply unread
-
-    @property
-    def is_ready(self) -> bool:
-        if self._has_greeted or self._process.poll() is not None:
-            return self._has_greeted and self._process.poll() is None
-        readable, _, _ = select.select([self._replies], [], [], 0)
-        return bool(readable)
-
-    def encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        if self._is_waiting:
-            self._process.kill()
-            raise _ChildDied("the last batch was interrupted")
-        try:
-            self._await_greeting()
-            self._is_waiting = True
-            write_frame(self._requests, texts)
-            reply = read_frame(self._replies)
-            if "error" in reply:
-                self._is_waiting = False
-                raise ModelError(f"The embedding model failed: {reply['error']}.")
-            shape = (int(reply["rows"]), int(reply["dimension"]))
-            data = read_exactly(self._replies, shape[0] * shape[1] * 4)
-            self._is_waiting = False
-        except (EOFError, OSError, ValueError) as exc:  # ValueError: a stream that `close` closed meanwhile
-            raise _ChildDied(self._last_words()) from exc
-        return np.frombuffer(data, dtype="<f4").reshape(shape)
-
-    def close(self) -> None:
-        self._requests_closed()
-        try:
-            self._process.wait(_CLOSE_WAIT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._replies.close()
-        self._stderr.close()
-
-    def _requests_closed(self) -> None:
-        try:
-            self._requests.close()
-        except OSError:  # the child is gone and left a request unread
-            logger.debug("embedder_pipe_broken")
-
-    def _await_greeting(self) -> None:
-        if self._has_greeted:
-            return
-        began = time.monotonic()
-        greeting: dict[str, Any] = read_frame(self._replies)
-        if "error" in greeting:
-            raise ModelLoadError(
-                f"The embedding model can't be loaded: {greeting['error']}.",
-                "Fetch it again with `localsmith models pull`, or set embedder.name.",
-            )
-        self._has_greeted = True
-        logger.info("embedder_ready", waited_s=round(time.monotonic() - began, 2))
-
-    def _last_words(self) -> str:
-        try:
-            code = self._process.wait(_CLOSE_WAIT_S)
-        except subprocess.TimeoutExpired:
-            return "it closed its output but did not end"
-        if self._stderr.closed:
-            return f"exit code {code}"
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - _STDERR_TAIL_BYTES))
-        tail = self._stderr.read().decode(errors="replace").strip()
-        return f"exit code {code}" + (f", last words: {tail}" if tail else "")
 
 
 class _Turns:

@@ -15,8 +15,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +25,6 @@ from ..core.settings import Settings
 from .catalog import ModelKind, catalog, unknown_model
 
 STATE_FILE = "installed.json"
-TRASH_DIR = ".trash"
-TRASH_DAYS = 7.0
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -106,7 +102,7 @@ class InstalledModel:
         if files == self.files:
             return self
         renewed = dataclasses.replace(self, files=files)
-        with _changing(self.folder.parent) as state:
+        with changing(self.folder.parent) as state:
             if self.name in state.models:
                 state.models[self.name] = renewed
         return renewed
@@ -179,71 +175,14 @@ def use(settings: Settings, name: str | None) -> None:
     """
     if name is not None and installed_model(settings, name).kind != "chat":
         raise ValueError(f"{name!r} is an embedding model; name it in the setting embedder.name instead.")
-    with _changing(settings.models_dir) as state:
+    with changing(settings.models_dir) as state:
         state.in_use = name
 
 
 def register(settings: Settings, model: InstalledModel) -> None:
     """Record a model whose files stand in their folder and were checked."""
-    with _changing(settings.models_dir) as state:
+    with changing(settings.models_dir) as state:
         state.models[model.name] = model
-
-
-def remove(settings: Settings, name: str) -> InstalledModel:
-    """Move a model to the trash, where it stays for `TRASH_DAYS` or until another model is pulled.
-
-    Returns:
-        The model removed.
-
-    Raises:
-        ModelNotFoundError: It is not installed.
-    """
-    model = installed_model(settings, name)
-    if model.folder.exists():  # else a remove was cut short after the move, and the trash holds the only copy
-        purge_trash(settings, names=[name])
-    with _changing(settings.models_dir) as state:
-        bin_ = settings.models_dir / TRASH_DIR / name
-        bin_.mkdir(parents=True, exist_ok=True)
-        _write_json(bin_ / "model.json", _to_json(model))
-        if model.folder.exists():
-            os.replace(model.folder, bin_ / "files")
-        del state.models[name]
-        state.in_use = None if state.in_use == name else state.in_use
-    return model
-
-
-def restore(settings: Settings, name: str) -> InstalledModel:
-    """Take a model out of the trash.
-
-    Raises:
-        ModelNotFoundError: It is not there.
-    """
-    bin_ = settings.models_dir / TRASH_DIR / name
-    if name not in trashed(settings):
-        raise ModelNotFoundError(
-            f"Model {name} is not in the trash.", f"Fetch it again: localsmith models pull {name}"
-        )
-    with _changing(settings.models_dir) as state:
-        model = _from_json(_read_json(bin_ / "model.json"), settings.models_dir)
-        if not model.folder.exists():
-            os.replace(bin_ / "files", model.folder)
-        state.models[name] = model
-    shutil.rmtree(bin_)
-    return model
-
-
-def trashed(settings: Settings) -> list[str]:
-    """Return the names of removed models that can be restored."""
-    trash = settings.models_dir / TRASH_DIR
-    return sorted(bin_.name for bin_ in trash.glob("*") if (bin_ / "files").is_dir())
-
-
-def purge_trash(settings: Settings, names: list[str] | None = None, older_than_days: float = 0.0) -> None:
-    """Delete removed models for good: those named, or all; only those in the trash for so many days."""
-    trash = settings.models_dir / TRASH_DIR
-    for bin_ in trash.glob("*"):
-        if (names is None or bin_.name in names) and _age_days(bin_) >= older_than_days:
-            shutil.rmtree(bin_)
 
 
 def sha256_of(path: Path) -> str:
@@ -262,7 +201,7 @@ def describe_file(folder: Path, path: str, sha256: str) -> InstalledFile:
 
 
 @contextlib.contextmanager
-def _changing(models_dir: Path) -> Iterator[_State]:
+def changing(models_dir: Path) -> Iterator[_State]:
     """Read the record, let the caller change it, write it; one process at a time."""
     from filelock import FileLock
 
@@ -271,8 +210,8 @@ def _changing(models_dir: Path) -> Iterator[_State]:
         with FileLock(models_dir / ".installed.lock"):
             state = _read(models_dir)
             yield state
-            models = {name: _to_json(model) for name, model in sorted(state.models.items())}
-            _write_json(models_dir / STATE_FILE, {"version": 1, "in_use": state.in_use, "models": models})
+            models = {name: model_to_json(model) for name, model in sorted(state.models.items())}
+            write_json(models_dir / STATE_FILE, {"version": 1, "in_use": state.in_use, "models": models})
     except OSError as exc:
         raise StorageError(f"{models_dir} can't be changed: {exc.strerror or exc}.") from exc
 
@@ -281,15 +220,20 @@ def _read(models_dir: Path) -> _State:
     path = models_dir / STATE_FILE
     if not path.exists():
         return _State({}, None)
-    raw = _read_json(path)
+    raw = read_json(path)
     try:
-        models = {name: _from_json(model, models_dir) for name, model in raw["models"].items()}
+        models = {name: model_from_json(model, models_dir) for name, model in raw["models"].items()}
         return _State(models, raw["in_use"])
     except (KeyError, TypeError, AttributeError) as exc:
         raise StorageError(f"{path} is not a record of models: {exc!r}.", _lost_record_hint(path)) from exc
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file.
+
+    Raises:
+        StorageError: It can't be read or is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
@@ -302,7 +246,8 @@ def _lost_record_hint(path: Path) -> str:
     return f"Delete {path.name} and pull the models again; files that are whole are not fetched twice."
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write a small file so that a kill leaves the old one or the new one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1)
@@ -311,18 +256,16 @@ def _write_json(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
-def _to_json(model: InstalledModel) -> dict[str, Any]:
+def model_to_json(model: InstalledModel) -> dict[str, Any]:
+    """Return what is kept of a model; its folder by name only, so that `home` can be moved."""
     raw = dataclasses.asdict(model)
     raw["folder"] = model.folder.name
     return raw
 
 
-def _from_json(raw: dict[str, Any], models_dir: Path) -> InstalledModel:
+def model_from_json(raw: dict[str, Any], models_dir: Path) -> InstalledModel:
+    """Return the model that `model_to_json` wrote."""
     values = dict(raw)
     values["folder"] = models_dir / Path(values["folder"]).name
     values["files"] = tuple(InstalledFile(**file) for file in values["files"])
     return InstalledModel(**values)
-
-
-def _age_days(path: Path) -> float:
-    return (time.time() - path.stat().st_mtime) / 86_400
