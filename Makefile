@@ -12,7 +12,7 @@ TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 # Undefined means "as last time", so that `make test` keeps the CUDA engine that `make run` built.
 ENGINE := $(if $(filter undefined,$(origin LLAMA_CMAKE_ARGS)),,--llama-cmake-args="$(LLAMA_CMAKE_ARGS)")
 
-.PHONY: help run test setup setup-dev check types constraints clean
+.PHONY: help run test setup setup-dev check types constraints reference clean
 
 help:
 	@echo "make run          set up, pull the default model, open the chat   PORT=8501 OPEN=1 LLAMA_CMAKE_ARGS="
@@ -20,6 +20,7 @@ help:
 	@echo "make check        linters, formatter, type checker, import directions"
 	@echo "make types        links in build/types, for editors and type checkers"
 	@echo "make constraints  resolve the newest dependencies into constraints.txt"
+	@echo "make reference    write docs/reference from the code"
 	@echo "make clean        remove the environment and build folders; models and documents stay"
 
 run: setup
@@ -57,6 +58,9 @@ check: setup-dev types
 
 constraints: setup-dev
 	$(BIN)/python scripts/constraints.py --torch $(TORCH_VERSION)
+
+reference: setup-dev
+	$(BIN)/python scripts/reference.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
