@@ -11,7 +11,9 @@ Example:
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,12 @@ from ..loaded import Block, LoadedDocument
 from .recognise import FileKind
 from .table import table_text
 
+# In a run; the tab stops of a paragraph have attributes.
+_TAB = re.compile(rb"<w:(?:tab|ptab)\s*/>")
+_SPACE_RUN = b'<w:t xml:space="preserve"> </w:t>'
+_NO_BREAK_HYPHEN = re.compile(rb"<w:noBreakHyphen\s*/>")
 _SPACE = re.compile(r"[ \t\u00a0]+")
+MAX_SHEET_TITLES = 12
 _BREAK = "\x01"  # kreuzberg's mark of a line break within a heading
 
 
@@ -43,8 +50,9 @@ def load_office(path: Path, name: str, kind: FileKind) -> LoadedDocument:
     )
     try:
         # The type is given: the extractor would judge by the path, which may have no extension.
-        result = kreuzberg.extract_bytes_sync(path.read_bytes(), kind.value, config)
-    except (kreuzberg.KreuzbergError, RuntimeError, ValueError, OSError) as exc:
+        content = _with_tabs(path) if kind is FileKind.DOCX else path.read_bytes()
+        result = kreuzberg.extract_bytes_sync(content, kind.value, config)
+    except (kreuzberg.KreuzbergError, zipfile.BadZipFile, RuntimeError, ValueError, OSError) as exc:
         raise _translated(name, exc) from exc
     nodes: Sequence[Mapping[str, Any]] = result.document["nodes"] if result.document else ()
     metadata: dict[str, Any] = dict(result.metadata)
@@ -54,6 +62,23 @@ def load_office(path: Path, name: str, kind: FileKind) -> LoadedDocument:
     return LoadedDocument(
         kind.value, blocks, len(sheets) or None, title if isinstance(title, str) else "", _warnings(result)
     )
+
+
+def _with_tabs(path: Path) -> bytes:
+    """Return a DOCX with its tabs written as spaces and without pictures.
+
+    kreuzberg 4.10.4 drops tabs, so that "345<tab>Money" would become "345Money".
+    """
+    output = io.BytesIO()
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(output, "w") as target:
+        for member in source.infolist():
+            if member.filename.startswith(("word/media/", "word/embeddings/")):
+                continue
+            content = source.read(member)
+            if member.filename.startswith("word/") and member.filename.endswith(".xml"):
+                content = _NO_BREAK_HYPHEN.sub(b"<w:t>-</w:t>", _TAB.sub(_SPACE_RUN, content))
+            target.writestr(member.filename, content)
+    return output.getvalue()
 
 
 def _translated(name: str, exc: Exception) -> LoadError:
@@ -99,8 +124,9 @@ def _bullet(nodes: Sequence[Mapping[str, Any]], node: Mapping[str, Any], ordered
 def _block(kind: str, content: Mapping[str, Any]) -> Iterator[Block]:
     text = _plain(content.get("text") or "")
     if kind == "table":
-        for part in _table(content["grid"]):
-            yield Block(part, "table")
+        table = _table(content["grid"], max_titles=0)
+        if table:
+            yield Block(table, "table")
     elif not text:
         return
     elif kind in ("heading", "title"):
@@ -123,19 +149,18 @@ def _sheet_blocks(nodes: Sequence[Mapping[str, Any]], sheets: Sequence[str]) -> 
             page = sheets.index(name, page) + 1 if name in sheets[page:] else page + 1
             yield Block(_plain(name) or f"Sheet {page}", "heading", 1, page)
         elif content["node_type"] == "table":
-            for part in _table(content["grid"]):
-                yield Block(part, "table", 0, max(page, 1))
+            table = _table(content["grid"], max_titles=MAX_SHEET_TITLES)
+            if table:
+                yield Block(table, "table", 0, max(page, 1))
 
 
-def _table(grid: Mapping[str, Any]) -> Iterator[str]:
+def _table(grid: Mapping[str, Any], max_titles: int) -> str:
     rows = [[""] * int(grid["cols"]) for _ in range(int(grid["rows"]))]
     for cell in grid["cells"]:
         row, column = int(cell["row"]), int(cell["col"])
         if row < len(rows) and column < len(rows[row]):
             rows[row][column] = str(cell["content"])
-    content = table_text(rows)
-    if content:
-        yield content
+    return table_text(rows, max_titles=max_titles)
 
 
 def _plain(text: str) -> str:

@@ -61,7 +61,7 @@ def load_pdf(path: Path, name: str, kind: FileKind) -> LoadedDocument:
         raise _no_text(name, num_pages, damaged, scans, garbled)
     warnings = []
     if scans:
-        warnings.append(f"{_pages(scans)} without text; OCR is not available yet, so not read: a scan.")
+        warnings.append(f"{_pages(scans)} a scan without text, not read; OCR is not available yet.")
     if garbled:
         warnings.append(f"{_pages(garbled)} not read: the fonts don't say which letters they show.")
     if damaged:

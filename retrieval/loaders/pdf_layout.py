@@ -1,9 +1,8 @@
 """Lines on pages to paragraphs and headings.
 
 Place in the data's way: `pdf` hands over the lines of all pages; blocks with line boxes go on. Reading
-order is PDFium's. What repeats on many pages (running heads, page numbers) is dropped, words divided at
-line ends are joined where the document elsewhere writes them in one, headings are known by the bookmarks,
-then by letter size and weight.
+order is PDFium's. White space and indents part the paragraphs; words divided at line ends are joined,
+unless the document writes them with a hyphen elsewhere.
 
 Example:
     >>> from .pdfium import Line
@@ -16,28 +15,21 @@ Example:
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...core.types import Box
 from ..loaded import Block, LineBox
+from .pdf_headings import heading_levels
+from .pdf_repeats import without_repeats
 from .pdfium import HYPHEN, Line, Page
 
-_MARGIN = 0.12
-_MIN_REPEATS = 4
-_REPEAT_SHARE = 1 / 3
-_DIGITS = re.compile(r"\d+|\b[ivxlc]+\b")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f\ufeff\ufffe\uffff]+")
 _NUMBERED = re.compile(r"^(?:(?:\d+|[A-Z])(?:\.\d+)*\.?|[IVX]+\.|§\s*\d+)\s+\S")
 _LIST = re.compile(r"^(?:[•·▪‣●○–\-*]|\(?\d{1,2}[.)]|\(?[a-z]\))\s+\S")
-_LETTERS = re.compile(r"[^\W\d_]{2}")
 _SENTENCE_END = (".", "!", "?", ":", "。", "！", "？", "”", '."')
-HEADING_RATIO = 1.12
-MAX_HEADING_CHARS = 200
 MAX_HEADING_LINES = 4
-MAX_HEADING_SHARE = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +49,14 @@ def layout(pages: Sequence[Page], outline: Sequence[tuple[int, str, int]]) -> tu
     Returns:
         Paragraphs and headings in reading order.
     """
-    kept = _without_repeats([Page(page.number, tuple(_visible(_rows(page.lines)))) for page in pages])
+    kept = without_repeats([Page(page.number, tuple(_visible(_rows(page.lines)))) for page in pages])
     vocabulary = _vocabulary(kept)
-    levels = _levels(kept, outline)
+    levels = heading_levels(kept, outline)
     groups: list[list[_Placed]] = []
     for page in kept:
-        left = min((line.left for line in page.lines), default=0.0)
         for position, line in enumerate(page.lines):
             placed = _Placed(line, page.number, levels.get((page.number, position), 0))
-            if groups and _continues(groups[-1], placed, left):
+            if groups and _continues(groups[-1], placed):
                 groups[-1].append(placed)
             else:
                 groups.append([placed])
@@ -102,104 +93,30 @@ def _same_row(last: Line, line: Line) -> bool:
 
 def _visible(lines: Iterable[Line]) -> Iterable[Line]:
     # Printers' marks beyond the crop box are in the file but on no screen.
-    return (line for line in lines if line.right > 0 and line.left < 1 and line.bottom > 0 and line.top < 1)
-
-
-def _without_repeats(pages: list[Page]) -> list[Page]:
-    if len(pages) < _MIN_REPEATS:
-        return pages
-    counts: Counter[tuple[str, int, int]] = Counter()
-    for page in pages:
-        counts.update({_repeat_key(line) for line in page.lines})
-    # Left and right pages have heads of their own, hence a third and not a half.
-    threshold = max(_MIN_REPEATS, len(pages) * _REPEAT_SHARE)
-    result = []
-    for page in pages:
-        lines = [line for line in page.lines if counts[_repeat_key(line)] < threshold]
-        result.append(
-            replace(page, lines=tuple(line for line in lines if not _is_page_number(line, page.number)))
-        )
-    return result
-
-
-def _repeat_key(line: Line) -> tuple[str, int, int]:
-    is_margin = line.bottom < _MARGIN or line.top > 1 - _MARGIN or line.right < 0.08 or line.left > 0.92
-    text = _DIGITS.sub("#", line.text) if is_margin else line.text
-    # A centred page number moves a little as it grows: in the margin only the height counts.
-    return text, round(line.top * 50), -1 if is_margin else round(line.left * 50)
-
-
-def _is_page_number(line: Line, number: int) -> bool:
-    is_margin = line.bottom < _MARGIN or line.top > 1 - _MARGIN
-    return is_margin and line.text.strip(" -–|") == str(number)
+    return (
+        line
+        for line in lines
+        if line.right > 0
+        and line.left < 1
+        and line.bottom > 0
+        and line.top < 1
+        # Rules and ornaments drawn with characters say nothing.
+        and (len(line.text) < 4 or any(char.isalnum() for char in line.text))
+    )
 
 
 def _vocabulary(pages: Sequence[Page]) -> set[str]:
     words: set[str] = set()
+    is_divided = False
     for page in pages:
         for line in page.lines:
-            words.update(_WORD.findall(line.text.lower()))
+            found = _WORD.findall(line.text.lower())
+            begin, is_divided = int(is_divided), line.text.endswith(HYPHEN)
+            words.update(found[begin : len(found) - is_divided])  # halves of a divided word are no words
     return words
 
 
-def _levels(pages: Sequence[Page], outline: Sequence[tuple[int, str, int]]) -> dict[tuple[int, int], int]:
-    """Return the level of every heading by (page number, position of its line)."""
-    marks = {(page, _key(title)): level for level, title, page in outline}
-    sizes: Counter[float] = Counter()
-    for page in pages:
-        for line in page.lines:
-            sizes[line.size] += len(line.text)
-    body = sizes.most_common(1)[0][0] if sizes else 0.0
-    found: dict[tuple[int, int], int] = {}
-    large: dict[tuple[int, int], float] = {}
-    num_lines = 0
-    for page in pages:
-        for position, line in enumerate(page.lines):
-            num_lines += 1
-            level = marks.get((page.number, _key(line.text)))
-            if level is not None:
-                found[page.number, position] = level
-            elif _looks_like_heading(line, body):
-                large[page.number, position] = max(line.size, body)
-    if len(large) > max(3, MAX_HEADING_SHARE * num_lines):  # a form or a poster, where size means nothing
-        return found
-    steps = sorted(set(large.values()), reverse=True)
-    offset = 0
-    if found and large:
-        # Lines that the bookmarks don't name stand below those they do.
-        offset = max(found.values())
-    ranks = {size: min(rank + offset, 6) for rank, near in enumerate(_merged(steps), 1) for size in near}
-    return found | {key: ranks[size] for key, size in large.items()}
-
-
-def _merged(sizes: Sequence[float]) -> list[list[float]]:
-    """Group sizes that differ by less than a twentieth."""
-    groups: list[list[float]] = []
-    for size in sizes:
-        if groups and groups[-1][0] - size < 0.05 * groups[-1][0]:
-            groups[-1].append(size)
-        else:
-            groups.append([size])
-    return groups
-
-
-def _looks_like_heading(line: Line, body: float) -> bool:
-    text = line.text.strip()
-    if not _LETTERS.search(text) or len(text) > MAX_HEADING_CHARS or text.endswith((",", ";", HYPHEN)):
-        return False
-    if "@" in text or text.count(",") > 3:  # the authors of a paper
-        return False
-    if line.size >= HEADING_RATIO * body:
-        return True
-    is_short = len(text) < 80 and line.right - line.left < 0.6 and not text.endswith(".")
-    return line.is_bold and is_short and line.size >= 0.97 * body
-
-
-def _key(text: str) -> str:
-    return re.sub(r"[\W_]+", "", re.sub(r"^[\dIVX.\s]+\s", "", text)).lower()
-
-
-def _continues(group: Sequence[_Placed], new: _Placed, page_left: float) -> bool:
+def _continues(group: Sequence[_Placed], new: _Placed) -> bool:
     last = group[-1]
     a, b = last.line, new.line
     if new.page != last.page:

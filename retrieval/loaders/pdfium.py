@@ -109,7 +109,7 @@ class PdfFile:
 
     def page(self, number: int) -> Page | None:
         """Return a page's lines, or None where the page can't be read."""
-        import pypdfium2 as pdfium  # type: ignore[import-untyped]
+        import pypdfium2 as pdfium
 
         try:
             page = self._document[number - 1]
@@ -135,7 +135,7 @@ class PdfFile:
         Raises:
             LoadError: The page can't be drawn.
         """
-        import pypdfium2 as pdfium  # type: ignore[import-untyped]
+        import pypdfium2 as pdfium
 
         try:
             page = self._document[number - 1]
@@ -160,7 +160,7 @@ def open_pdf(path: Path, name: str) -> Iterator[PdfFile]:
     Raises:
         LoadError: Encrypted or damaged.
     """
-    import pypdfium2 as pdfium  # type: ignore[import-untyped]
+    import pypdfium2 as pdfium
     import pypdfium2.raw as raw  # type: ignore[import-untyped]
 
     try:
@@ -182,7 +182,7 @@ def open_pdf(path: Path, name: str) -> Iterator[PdfFile]:
 
 
 def _lines(page: Any, text_page: Any) -> Iterator[Line]:
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2.raw as raw
 
     num_chars = min(text_page.count_chars(), MAX_PAGE_CHARS)
     if num_chars <= 0:
@@ -211,7 +211,7 @@ def _lines(page: Any, text_page: Any) -> Iterator[Line]:
 
 
 def _box(page: Any, text_page: Any, first: int, length: int) -> tuple[float, float, float, float] | None:
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2.raw as raw
 
     count = raw.FPDFText_CountRects(text_page, first, length)
     edges = [ctypes.c_double() for _ in range(4)]
@@ -229,7 +229,7 @@ def _box(page: Any, text_page: Any, first: int, length: int) -> tuple[float, flo
 
 def _on_page(page: Any, x: float, y: float) -> tuple[float, float]:
     # PDFium does the sums for the crop box and the page's rotation, so boxes fit the picture it renders.
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2.raw as raw
 
     device_x, device_y = ctypes.c_int(), ctypes.c_int()
     raw.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, x, y, ctypes.byref(device_x), ctypes.byref(device_y))
@@ -237,25 +237,27 @@ def _on_page(page: Any, x: float, y: float) -> tuple[float, float]:
 
 
 def _size(text_page: Any, first: int, length: int) -> float:
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2.raw as raw
 
+    # Several letters are asked, for a single sign of another font (in a formula) may be far taller.
     box = raw.FS_RECTF()
-    for index in range(first, first + min(length, 4)):
+    heights = []
+    for index in range(first, first + length, max(length // 6, 1)):
         if raw.FPDFText_GetLooseCharBox(text_page, index, box):
-            height = max(abs(box.top - box.bottom), 0.0)
-            if height > 0.5:
-                return float(round(height, 1))
-    return 0.0
+            height = abs(box.top - box.bottom)
+            if height > 0.5:  # generated spaces have none
+                heights.append(float(height))
+    return round(sorted(heights)[(len(heights) - 1) // 2], 1) if heights else 0.0
 
 
 def _is_bold(text_page: Any, first: int, length: int) -> bool:
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2.raw as raw
 
     weights = (raw.FPDFText_GetFontWeight(text_page, index) for index in (first, first + max(length - 1, 0)))
     return all(weight >= _BOLD_WEIGHT for weight in weights)
 
 
 def _has_picture(page: Any) -> bool:
-    import pypdfium2.raw as raw  # type: ignore[import-untyped]
+    import pypdfium2.raw as raw
 
     return next(page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=3), None) is not None

@@ -20,23 +20,22 @@ _SPACE = re.compile(r"\s+")
 _MIDNIGHT = re.compile(r"^(\d{4}-\d\d-\d\d) 00:00:00$")
 _LONG_FLOAT = re.compile(r"^-?\d+\.\d{12,}$")
 MAX_HEADER_CHARS = 80
-HEADER_SEARCH_ROWS = 12
 
 
-def table_text(rows: Sequence[Sequence[str]], *, has_header: bool | None = None) -> str:
+def table_text(rows: Sequence[Sequence[str]], *, has_header: bool | None = None, max_titles: int = 0) -> str:
     """Write a table as lines.
 
     Args:
         rows: Its cells, row by row; rows may differ in length.
-        has_header: Whether the first row names the columns; None to judge by the cells. Rows above a header
-            found further down (titles of a sheet) stay as they are.
+        has_header: Whether the first row names the columns; None to judge by the cells.
+        max_titles: Rows above the header, such as the titles of a sheet; they stay as they are.
 
     Returns:
         One line a row, without empty rows; "" for a table without text.
     """
     tidy = [[_tidy(cell) for cell in row] for row in rows]
     tidy = [row for row in tidy if any(row)]
-    header_at = 0 if has_header else _find_header(tidy) if has_header is None else None
+    header_at = 0 if has_header else _find_header(tidy, max_titles) if has_header is None else None
     if header_at is None or header_at + 1 >= len(tidy):
         return "\n".join(" | ".join(filter(None, row)) for row in tidy)
     titles = [" | ".join(filter(None, row)) for row in tidy[:header_at]]
@@ -53,25 +52,29 @@ def _named(names: Sequence[str], row: Sequence[str]) -> str:
     return " | ".join(cells)
 
 
-def _find_header(rows: Sequence[Sequence[str]]) -> int | None:
-    width = max((len(row) for row in rows), default=0)
-    if width < 2:
-        return None
-    filled = max(sum(map(bool, row)) for row in rows)
-    for index, row in enumerate(rows[:HEADER_SEARCH_ROWS]):
+def _find_header(rows: Sequence[Sequence[str]], max_titles: int) -> int | None:
+    """Return the row that names the columns: words only, above rows that differ from it."""
+    filled = max((sum(map(bool, row)) for row in rows), default=0)
+    for index, row in enumerate(rows[: max_titles + 1]):
         names = [cell for cell in row if cell]
         # The corner above a column of row names is often blank, hence "all but one".
-        if len(names) < max(2, min(filled, width) - 1) and index < len(rows) - 1:
-            if any(_NUMBER.match(cell) for cell in names):
-                return None
+        if len(names) < max(2, filled - 1):
             continue
+        below = rows[index + 1 :]
+        has_numbers = any(_is_number(cell) for other in below[:20] for cell in other)
         is_header = len(set(names)) == len(names) and all(_is_name(cell) for cell in names)
-        return index if is_header and index + 1 < len(rows) else None
+        return (
+            index if is_header and below and (has_numbers or (index == 0 and len(names) == filled)) else None
+        )
     return None
 
 
+def _is_number(cell: str) -> bool:
+    return bool(_NUMBER.match(cell))
+
+
 def _is_name(cell: str) -> bool:
-    return len(cell) <= MAX_HEADER_CHARS and not _NUMBER.match(cell)
+    return len(cell) <= MAX_HEADER_CHARS and sum(map(str.isdigit, cell)) <= 0.4 * len(cell)
 
 
 def _tidy(cell: str) -> str:
