@@ -11,12 +11,13 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 StopReason: TypeAlias = Literal["answered", "abstained", "cancelled", "step_limit", "time_limit"]
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "deadline"]
+StepKind: TypeAlias = Literal["rewrite", "search", "budget", "generate", "check"]
 Stage: TypeAlias = Literal["loading", "rewriting", "searching", "reading", "answering", "checking"]
 
 DEFAULT_COLLECTION = "default"
@@ -158,6 +159,9 @@ class Citation:
         quote: The sentence of the passage that supports the claim best.
         support: Share of the claim's content words found in the passage, 0 to 1.
         is_supported: Whether the passage passes the check.
+        start_char: First character of the quote in the document's text.
+        end_char: One past its last character.
+        is_attached: Whether the check added it; False where the model wrote it.
     """
 
     number: int
@@ -166,6 +170,9 @@ class Citation:
     quote: str
     support: float
     is_supported: bool
+    start_char: int = 0
+    end_char: int = 0
+    is_attached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +248,11 @@ class BudgetReport:
     reserved_tokens: int
     parts: tuple[BudgetPart, ...]
 
+    @property
+    def is_over_limit(self) -> bool:
+        """Whether the prompt takes longer to read than allowed, since one passage always goes in."""
+        return self.prompt_tokens > self.prompt_limit_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -253,7 +265,7 @@ class Step:
         usage: What the model did in it; None where no model ran.
     """
 
-    kind: Literal["rewrite", "search", "budget", "generate", "check"]
+    kind: StepKind
     summary: str
     duration_s: float
     usage: Usage | None = None
@@ -286,6 +298,10 @@ class Answer:
     model: str = ""
     trace_id: str = ""
     duration_s: float = 0.0
+
+    def __add__(self, later: Answer) -> Answer:
+        """Join two pieces of a stream: the texts together, everything else as the later one has it."""
+        return replace(later, text=self.text + later.text)
 
     def __str__(self) -> str:
         """Return the text, so that `print(answer)` prints what a person wants to read."""
