@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -211,6 +213,37 @@ def test_a_library_out_of_its_place_is_found(tmp_path: Path) -> None:
     with (root / "agents" / "__init__.py").open("a") as out:
         out.write("\ndef f():\n    import faiss\n")
     assert "faiss" in "".join(third_party_out_of_place(root))
+
+
+def unlisted_libraries(root: Path) -> set[str]:
+    """Return the distributions that the code imports but pyproject.toml does not list."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    listed = {canonical(re.match(r"[\w.-]+", line)[0]) for line in requirements}  # type: ignore[index]
+    owners = importlib.metadata.packages_distributions()
+    found = set()
+    for item in imports(root):
+        name = item.module.partition(".")[0]
+        if name in sys.stdlib_module_names or name in {"localsmith", ABOVE}:
+            continue
+        if not {canonical(owner) for owner in owners.get(name, [f"(not installed) {name}"])} & listed:
+            found.add(str(item))
+    return found
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_library_that_is_imported_is_a_listed_dependency() -> None:
+    assert unlisted_libraries(ROOT) == set()
+
+
+def test_an_unlisted_library_is_found(tmp_path: Path) -> None:
+    root = copy_of_the_code(tmp_path)
+    with (root / "core" / "types.py").open("a") as out:
+        out.write("\nimport hypothesis\n")
+    assert "hypothesis" in "".join(unlisted_libraries(root))
 
 
 def test_the_front_door_imports_no_heavy_library() -> None:
