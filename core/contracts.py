@@ -1,8 +1,8 @@
 """The seams between the folders, as Protocols: any object with these methods fits.
 
-Place in the data's way: `retrieval` asks for an `Embedder` and a `PromptCounter` without importing the engine,
-strategies ask for a `Retriever` without knowing FAISS, and tests hand in small fakes that pass the same
-contract tests.
+Place in the data's way: `retrieval` asks for an `Embedder` and a `PromptCounter` without importing the
+engine, strategies ask for a `Retriever` without knowing FAISS, and tests hand in small fakes that pass the
+same contract tests.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ class Embedder(Protocol):
         """Return the (start_char, end_char) of every token of `text`, special tokens left out."""
         ...
 
-    def encode(
-        self, texts: Sequence[str], on_progress: OnProgress | None = None
-    ) -> npt.NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], on_progress: OnProgress | None = None) -> npt.NDArray[np.float32]:
         """Return (len(texts), dimension) float32, each row L2-normalised."""
         ...
 

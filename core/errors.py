@@ -1,7 +1,8 @@
 """Every error that Localsmith raises on purpose, each with what to do next.
 
 Place in the data's way: a third-party error is translated into one of these where it enters our code, with
-the cause kept (`raise LoadError(...) from exc`). Only the CLI, the UI and the HTTP routes turn them into words.
+the cause kept (`raise LoadError(...) from exc`). Only the CLI, the UI and the HTTP routes turn them into
+words.
 
 Example:
     >>> error = ContextOverflow(prompt_tokens=9000, reserved_tokens=512, n_ctx=8192)

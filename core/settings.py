@@ -41,7 +41,7 @@ class ModelSettings(_Section):
     name: str = Field("auto", description='Catalog name, or "auto": the best this machine runs in time.')
     n_ctx: int = Field(8192, ge=512, le=1_048_576, description="Context window in tokens.")
     n_threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 for one a physical core.")
-    n_gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 for all that a GPU build can take.")
+    n_gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 for all, where the build can.")
     n_batch: int = Field(256, ge=16, le=8192, description="Prompt tokens computed in one step.")
     max_queue: int = Field(64, ge=1, description="Requests that may wait.")
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import cli_documents, cli_evaluate, cli_models
+
+if TYPE_CHECKING:
+    from .core.types import Answer
+    from .front_door import Localsmith
 
 FILES_COLLECTION = "files"
 
@@ -109,13 +113,16 @@ def setup(
     welcome: Annotated[bool, typer.Option(help="Add the small welcome collection.")] = True,
 ) -> None:
     """Fetch the models this machine runs best, measure them, and add the welcome collection."""
+    from .core.logs import log_to_file
     from .core.settings import load_settings
     from .setup import set_up
-    from .terminal import console, show_setup
+    from .terminal import SetupBar, console
 
     settings = load_settings(**({"model": {"name": model}} if model else {}))
-    report = show_setup(set_up(settings, with_welcome=welcome))
-    console.print(report.reason, markup=False)
+    log_to_file(settings)
+    with SetupBar() as bar:
+        choice = set_up(settings, bar.show, with_welcome=welcome)
+    console.print(choice.reason, markup=False)
 
 
 @app.command()
@@ -145,7 +152,7 @@ def main() -> None:
         raise SystemExit(1) from exc
 
 
-def _open(model: str | None, seconds: float | None) -> Localsmith:  # noqa: F821 - imported late
+def _open(model: str | None, seconds: float | None) -> Localsmith:
     from .core.logs import log_to_file
     from .core.settings import load_settings
     from .front_door import Localsmith
@@ -162,7 +169,7 @@ def _read_line() -> str:
         return ""
 
 
-def _print_json(answer: Answer) -> None:  # noqa: F821
+def _print_json(answer: Answer) -> None:
     from dataclasses import asdict
     from json import dumps
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .core.types import DEFAULT_COLLECTION
+
+if TYPE_CHECKING:
+    from .front_door import Localsmith
 
 app = typer.Typer(help="The document library: add, list, remove, restore, re-index.", no_args_is_help=True)
 
@@ -94,7 +97,7 @@ def reindex(collection: Collection = DEFAULT_COLLECTION) -> None:
     console.print(f"Re-indexed {len(documents)}, {num_failed} failed.", markup=False)
 
 
-def _front_door() -> Localsmith:  # type: ignore[name-defined]  # noqa: F821 - imported late
+def _front_door() -> Localsmith:
     from .front_door import Localsmith
 
     return Localsmith()

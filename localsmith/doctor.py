@@ -1,6 +1,7 @@
 """What is wrong with this installation, and what to do about it.
 
-Place in the data's way: `localsmith doctor`; each check says one thing about engine, models, disk and library.
+Place in the data's way: `localsmith doctor`; each check says one thing about engine, models, disk and
+library.
 
 Example:
     [check.name for check in run_checks(load_settings()) if not check.is_ok]

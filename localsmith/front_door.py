@@ -1,7 +1,8 @@
 """The one object that people program against: documents in, cited answers out.
 
-Place in the data's way: the CLI, the chat in the browser and three lines of Python all go through `Localsmith`,
-which wires settings, model, embedder, library and strategy together and loads each when it is first needed.
+Place in the data's way: the CLI, the chat in the browser and three lines of Python all go through
+`Localsmith`, which wires settings, model, embedder, library and strategy together and loads each when it is
+first needed.
 
 Example:
     ls = Localsmith()
@@ -35,9 +36,9 @@ from .loading import LoadingState, Part, Report
 
 if TYPE_CHECKING:
     from .agents.rag import RagStrategy
-    from .models.embeddings import EmbedderProcess
     from .core.conversations import ConversationStore
     from .models.chat_model import ChatLocalsmith
+    from .models.embeddings import EmbedderProcess
     from .models.engine import Engine
     from .retrieval.library import Library
     from .retrieval.parser_process import ParserProcess
@@ -250,8 +251,7 @@ class Localsmith:
     @cached_property
     def conversations(self) -> ConversationStore:
         """Conversations and feedback."""
-        from .models.embeddings import EmbedderProcess
-    from .core.conversations import ConversationStore
+        from .core.conversations import ConversationStore
 
         return ConversationStore(self.settings.conversations_path, self.settings.retrieval.undo_days)
 

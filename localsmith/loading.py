@@ -1,7 +1,7 @@
 """Parts that take seconds to load, loaded on their own threads, with a state that can be shown.
 
-Place in the data's way: the front door starts one `Part` for the model and one for the embedder; the chat page
-shows their states; the first question waits for both.
+Place in the data's way: the front door starts one `Part` for the model and one for the embedder; the chat
+page shows their states; the first question waits for both.
 
 Example:
     >>> part = Part("model", lambda report: 42)

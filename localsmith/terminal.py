@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from .core.types import Answer, Delta, Event, Final
 from .core.types import Progress as RunProgress
@@ -20,6 +20,7 @@ from .core.types import Progress as RunProgress
 if TYPE_CHECKING:
     from .core.types import Document
     from .retrieval.ingest import IngestEvent
+    from .setup import SetupStep
 
 STAGES = {
     "loading": "Loading",
@@ -87,6 +88,34 @@ def show_sources(answer: Answer) -> None:
             f"first after {usage.time_to_first_token_s:.1f} s, {answer.duration_s:.1f} s in all",
             style="dim",
             markup=False,
+        )
+
+
+class SetupBar:
+    """What set-up does, one line a step, with a bar, the rate and the time left."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> SetupBar:
+        """Start to draw."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing; what was drawn stays."""
+        self._bar.stop()
+
+    def show(self, step: SetupStep) -> None:
+        """Draw one step's state."""
+        if step.name not in self._tasks:
+            self._tasks[step.name] = self._bar.add_task(step.name, total=None)
+        description = f"{step.name} {step.detail}".rstrip()
+        self._bar.update(
+            self._tasks[step.name], description=description, completed=step.done, total=step.total
         )
 
 

@@ -72,7 +72,7 @@ class LlamaRuntime:
         self.n_ctx: int = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
         self.n_batch = min(n_batch, self.n_ctx)
         self.n_seq = n_seq
-        self.n_threads = n_threads or psutil.cpu_count(logical=False) or 1
+        self.n_threads = n_threads or default_threads()
         self._context = self._make_context(path)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._batch = llama_cpp.llama_batch_init(self.n_batch, 0, 1)
@@ -314,6 +314,11 @@ class LlamaSampler:
 
 # llama.cpp keeps the pointer of the last callback for the life of the process.
 _KEPT_CALLBACKS: list[Any] = []
+
+
+def default_threads() -> int:
+    """Return the number of physical cores; more threads than these slow llama.cpp down."""
+    return psutil.cpu_count(logical=False) or 1
 
 
 def _check_magic(path: Path) -> None:
