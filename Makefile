@@ -53,7 +53,6 @@ check: setup-dev types
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/types $(BIN)/mypy -p localsmith
 	MYPYPATH=scripts $(BIN)/mypy scripts
-	$(BIN)/pydoclint --quiet localsmith core models retrieval agents training evaluation serving ui scripts
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 constraints: setup-dev
