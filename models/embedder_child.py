@@ -1,6 +1,7 @@
 """The parent's end of the embedder's child process: one start, batches through pipes, an orderly end.
 
-Place in the data's way: `embeddings.EmbedderProcess` -> `EmbedderChild` -> frames -> `embedder_worker`. Vectors travel as raw float32, never pickled.
+Place in the data's way: `embeddings.EmbedderProcess` -> `EmbedderChild` -> frames -> `embedder_worker`.
+Vectors travel as raw float32, never pickled.
 
 Example:
     >>> EmbedderChild(folder, "cpu").encode(["a text"]).shape  # doctest: +SKIP
