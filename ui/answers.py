@@ -171,7 +171,7 @@ def show_run(run: AnswerRun, on_stop: Callable[[str], None]) -> None:
 def _status(view: RunView) -> str:
     text, share = "Starting", None
     if view.state == "queued":
-        text = "Waiting for the answer before"
+        text = f"Waiting for {view.progress.detail}" if view.progress else "Waiting"
     elif view.state == "stopping":
         text = "Stopping"
     elif view.progress is not None:

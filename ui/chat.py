@@ -45,7 +45,8 @@ def render(front: FrontDoor, runs: AnswerRuns, ingests: Ingests) -> None:
         _set_collection(front, conversation, picked)
         collection = picked
 
-    loading.show(front)
+    with st.bottom:
+        loading.show(front)
     if wanted and conversation is None:
         st.info("This conversation does not exist, or it was deleted. A new question starts a new one.")
     turns = store.turns(conversation.id) if conversation else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from . import words
 from .frontdoor import FrontDoor
 
 
@@ -31,17 +30,13 @@ def pick_collection(front: FrontDoor, current: str, key: str, label: str = "Answ
         key: Unique among the page's widgets.
         label: What the choice is for.
     """
-    counts = {info.name: info.num_documents for info in front.library.collections()}
     names = collection_names(front)
     if current not in names:
         names.append(current)
 
-    def described(name: str) -> str:
-        return f"{name} ({words.count(counts.get(name, 0), 'document')})"
-
     # The session's value is what counts, whatever the box remembered from another conversation.
     if st.session_state.get(key) not in names or st.session_state.get(f"{key}-of") != current:
         st.session_state[key] = current
-    chosen = st.selectbox(label, names, format_func=described, key=key)
+    chosen = st.selectbox(label, names, key=key)
     st.session_state[f"{key}-of"] = chosen
     return str(chosen)

@@ -41,7 +41,7 @@ def show(collection: str, num_documents: int, ask: Callable[[str], None]) -> Non
         if collection == COLLECTION:
             st.html(
                 '<p class="ls-lead">Answers come from a model on this machine and name the passages they '
-                "rest on. Nothing you add or ask leaves it. These questions are answered from a short guide:</p>"
+                "rest on. Nothing you add or ask leaves it. A short guide answers these questions:</p>"
             )
             for number, question in enumerate(EXAMPLES):
                 st.button(

@@ -139,6 +139,7 @@ class Ingests:
     """All batches of the process that are running or whose result has not been dismissed."""
 
     def __init__(self, front_door: FrontDoor) -> None:
+        """Start with none."""
         self._front = front_door
         self._lock = threading.Lock()
         self._runs: list[IngestRun] = []

@@ -54,6 +54,7 @@ class AnswerRun:
     """One question being answered; written by its thread, read by any page."""
 
     def __init__(self, turn: Turn, collection: str) -> None:
+        """Begin in the queue."""
         self.turn = turn
         self.collection = collection
         self.cancel = threading.Event()
@@ -74,6 +75,12 @@ class AnswerRun:
                 state = "ended"
             return RunView(state, self._text, self._progress, time.monotonic() - self._started)
 
+    def wait_for(self, event: threading.Event, reason: str) -> None:
+        """Stay in the queue until `event` is set or the run is cancelled; say why."""
+        self.take(Progress("loading", detail=reason))
+        while not event.wait(POLL_S) and not self.cancel.is_set():
+            pass
+
     def begin(self) -> None:
         """Leave the queue."""
         with self._lock:
@@ -84,6 +91,8 @@ class AnswerRun:
         with self._lock:
             if isinstance(event, Delta):
                 self._text += event.text
+                if self._progress is None or self._progress.stage != "answering":
+                    self._progress = Progress("answering")
             else:
                 self._progress = event
 
@@ -97,6 +106,7 @@ class AnswerRuns:
     """All runs of the process, by turn."""
 
     def __init__(self, front_door: FrontDoor) -> None:
+        """Start with none."""
         self._front = front_door
         self._lock = threading.Lock()
         self._runs: dict[str, AnswerRun] = {}
@@ -142,9 +152,10 @@ class AnswerRuns:
 
     def _work(self, run: AnswerRun, before: AnswerRun | None, after: threading.Event | None) -> None:
         try:
-            for event in (before.ended if before else None, after):
-                while event is not None and not event.wait(POLL_S) and not run.cancel.is_set():
-                    pass
+            if before is not None:
+                run.wait_for(before.ended, "the answer before")
+            if after is not None:
+                run.wait_for(after, "the documents")
             run.begin()
             self._finish(run, self._answer(run))
         except Exception as error:  # noqa: BLE001 - the last frame of a thread: told to the person, logged in full

@@ -46,7 +46,8 @@ def size(num_bytes: int) -> str:
     value = float(num_bytes)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+            digits = 0 if unit == "bytes" or value >= 100 else 1
+            return f"{value:.{digits}f} {unit}"
         value /= 1000
     raise AssertionError("unreachable")
 
@@ -59,7 +60,9 @@ def count(number: int, noun: str) -> str:
 def stage(progress: Progress) -> str:
     """Return what a run is doing, with n of m and the time left where they are known."""
     words = _STAGES.get(progress.stage, progress.stage.capitalize())
-    if progress.done is not None and progress.total:
+    if progress.stage == "loading":
+        words += f" {progress.done / progress.total:.0%}" if progress.done and progress.total else ""
+    elif progress.done is not None and progress.total:
         unit = " tokens" if progress.stage == "reading" else ""
         words += f" {progress.done:,} of {progress.total:,}{unit}"
     if progress.detail:

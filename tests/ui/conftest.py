@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -21,6 +22,8 @@ from localsmith.ui.launch import command
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 HERE = Path(__file__).parent
+# Streamlit serves serve_scripted.py from this folder and puts it on the path; the tests need it there too.
+sys.path.insert(0, str(HERE))
 FLAGS = [
     "--headless",
     "--no-sandbox",

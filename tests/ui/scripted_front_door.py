@@ -1,7 +1,7 @@
 """A front door whose model follows a script, so that a test decides what happens and when.
 
-Conversations, library and page images are the real ones (with a hashing embedder); only the loading and the words
-are scripted. The question says what to do:
+Conversations, library and page images are the real ones (with a hashing embedder); only the loading and the
+words are scripted. The question says what to do:
 
     slow     reads for a long time, then writes a word at a time
     error    fails with an error of ours
@@ -150,7 +150,9 @@ def _words(asked: str, passages: Sequence[Passage]) -> list[str]:
 
 def _answer(text: str, passages: tuple[Passage, ...], num_history: int, duration_s: float) -> Answer:
     citations = tuple(
-        Citation(n, passage, f"Statement {n} of the answer.", _sentence(passage), 0.9 if n == 1 else 0.1, n == 1)
+        Citation(
+            n, passage, f"Statement {n} of the answer.", _sentence(passage), 0.9 if n == 1 else 0.1, n == 1
+        )
         for n, passage in enumerate(passages[:2], 1)
         if f"[{n}]" in text
     )
@@ -166,7 +168,10 @@ def _answer(text: str, passages: tuple[Passage, ...], num_history: int, duration
         "answered",
         citations,
         passages,
-        (Step("search", f"{len(passages)} passages found", 0.02), Step("generate", "answer written", duration_s)),
+        (
+            Step("search", f"{len(passages)} passages found", 0.02),
+            Step("generate", "answer written", duration_s),
+        ),
         Usage(used, 180, len(text.split()), 0.4, 0.4, max(duration_s - 0.4, 0.1)),
         BudgetReport(8192, 900, "time", used, 400, parts),
         "scripted",
@@ -177,4 +182,3 @@ def _answer(text: str, passages: tuple[Passage, ...], num_history: int, duration
 
 def _sentence(passage: Passage) -> str:
     return " ".join(passage.chunk.text.split()[:18])
-
