@@ -266,7 +266,9 @@ class _Splitter:
     def _finished(self, start: int, end: int, text: str, num_tokens: int) -> ChunkDraft:
         first = bisect_right(self._block_starts, start) - 1
         placed = self._blocks[first : bisect_left(self._block_starts, end)]
-        headings = _common([item.headings for item in placed])
+        # Titles above a text count, not the way down to it: "Guide", "Install", text stands under both.
+        bodies = [item for item in placed if item.block.kind != "heading"] or placed
+        headings = _common([item.headings for item in bodies])
         boxes = tuple(
             line.box
             for item in placed
