@@ -81,6 +81,21 @@ class StoredDocument:
     removed_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class RemovedDocument:
+    """A document that can still be restored.
+
+    Attributes:
+        document: The document.
+        removed_at: Seconds since the epoch, UTC.
+        restorable_until: After this it may be purged.
+    """
+
+    document: Document
+    removed_at: float
+    restorable_until: float
+
+
 _DOCUMENT = (
     "SELECT d.seq, d.collection_id, d.title, d.embedder, d.removed_at, d.id, c.name, d.name, d.media_type, "
     "d.content_sha256, d.size_bytes, d.num_pages, d.num_chunks, d.added_at, d.warnings "

@@ -4,6 +4,9 @@ Place in the data's way: the front of `retrieval`. Files go in through `ingest`,
 `search`. Opening is instant: the embedding model, the parser process and FAISS start with the first use.
 Several processes may read and write one folder at once.
 
+Longer than 300 lines because it is the one page of all that a person can do with a library; how it is done
+stands in the modules it calls.
+
 Example:
     library = Library(settings.library_dir, embedder, settings.retrieval)
     library.add("handbook.pdf")
@@ -12,9 +15,7 @@ Example:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,40 +23,23 @@ from typing import TYPE_CHECKING, BinaryIO
 import structlog
 
 from ..core.contracts import Embedder
-from ..core.errors import LibraryBusyError, StorageError
+from ..core.errors import StorageError
 from ..core.settings import RetrievalSettings
 from ..core.types import DEFAULT_COLLECTION, Document, Passage
-from . import collection_rows, document_rows
+from . import collection_rows, document_rows, upkeep
 from .collection_rows import CollectionInfo
+from .document_rows import RemovedDocument
 from .ingest import FileAdded, FileDuplicate, FileFailed, IngestEvent, run_ingest
 from .originals import Originals, translated_os_errors
 from .search import HybridSearch
 from .sources import Job, Source, job_of, open_file, path_job
 from .store import WRITE_TIMEOUT_S, Store
-from .verify import find_problems
 from .writing import Adding, Parser, Parts, Reindexing, collection_for
 
 if TYPE_CHECKING:
     from .parser_process import ParserProcess
 
 log = structlog.get_logger(__name__)
-
-_DAY_S = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedDocument:
-    """A document that can still be restored.
-
-    Attributes:
-        document: The document.
-        removed_at: Seconds since the epoch, UTC.
-        restorable_until: After this it may be purged.
-    """
-
-    document: Document
-    removed_at: float
-    restorable_until: float
 
 
 class Library:
@@ -90,10 +74,11 @@ class Library:
         self._embedder = embedder
         self._store = Store(folder / "library.sqlite3", write_timeout_s)
         self._originals = Originals(folder)
-        self._search = HybridSearch(self._store, embedder, folder / "index")
+        snapshots = folder / "index"
+        self._search = HybridSearch(self._store, embedder, snapshots)
         self._parser = parser
         self._own_parser: ParserProcess | None = None
-        self._tidy()
+        upkeep.tidy(self._store, self._originals, snapshots, settings.undo_days)
 
     def close(self) -> None:
         """Write the index snapshot and close the files; what was added is safe without it."""
@@ -182,7 +167,7 @@ class Library:
         with self._store.read() as db:
             info = collection_rows.named(db, collection)
             found = document_rows.in_collection(db, info.id, is_removed=True)
-        undo_s = self._settings.undo_days * _DAY_S
+        undo_s = self._settings.undo_days * upkeep.DAY_S
         return [
             RemovedDocument(s.document, s.removed_at, s.removed_at + undo_s) for s in found if s.removed_at
         ]
@@ -328,41 +313,12 @@ class Library:
             Documents deleted.
         """
         days = self._settings.undo_days if older_than_days is None else older_than_days
-        with self._store.write() as db:
-            num_purged = collection_rows.purge_removed(db, time.time() - days * _DAY_S)
-        self._remove_orphans()
-        return num_purged
+        return upkeep.purge(self._store, self._originals, days)
 
     def verify(self) -> list[str]:
         """Check the whole library against itself and return what is wrong, in words; empty if all is well."""
         with self._store.read() as db:
-            return find_problems(db, self._originals)
-
-    def _tidy(self) -> None:
-        """Make the default collection, drop what is past its undo time, and clean up after a crash."""
-        with self._store.read() as db:
-            has_default = any(info.name == DEFAULT_COLLECTION for info in collection_rows.all_of(db))
-            is_due = collection_rows.has_removed_before(db, time.time() - self._settings.undo_days * _DAY_S)
-        if not has_default:
-            with self._store.write() as db:
-                if not any(info.name == DEFAULT_COLLECTION for info in collection_rows.all_of(db)):
-                    collection_rows.create(db, DEFAULT_COLLECTION)
-        try:
-            if is_due:
-                self.purge()
-            else:
-                self._remove_orphans(timeout_s=0.0)
-        except (LibraryBusyError, StorageError) as exc:
-            log.info("library.tidy_postponed", error=str(exc))  # reading goes on; the next opening tidies
-        self._originals.remove_dead_staging()
-
-    def _remove_orphans(self, timeout_s: float | None = None) -> None:
-        # As the only writer: an original gets its place and its document within one write transaction.
-        with self._store.write(timeout_s) as db:
-            named = {row[0] for row in db.execute("SELECT DISTINCT content_sha256 FROM documents")}
-            num_removed = self._originals.remove_all_but(named)
-        if num_removed:
-            log.info("library.orphans_removed", num_files=num_removed)
+            return upkeep.find_problems(db, self._originals)
 
     def _parts(self) -> Parts:
         if self._parser is None:

@@ -207,15 +207,16 @@ def title_of(name: str, title: str) -> str:
     return (stem if stem and len(ending) <= _LONGEST_ENDING_CHARS else name).replace("_", " ")
 
 
-def embedding_texts(embedder: Embedder, title: str, chunks: tuple[NewChunk, ...]) -> tuple[str, ...]:
-    """Return what is embedded for each chunk: where it stands, then its text.
+def embedding_texts(embedder: Embedder, chunks: tuple[NewChunk, ...]) -> tuple[str, ...]:
+    """Return what is embedded for each chunk: the headings it stands under, then its text.
 
-    The context is cut at a token so that the model reads the chunk to its end.
+    The headings are cut at a token so that the model reads the chunk to its end. The title stays out: it is
+    often a file name that says nothing, and it did not help where it says something (decision 0004).
     """
     spans: dict[str, list[tuple[int, int]]] = {}
     texts = []
     for chunk in chunks:
-        head = context(title, chunk.headings)
+        head = context("", chunk.headings)
         if head not in spans:
             spans[head] = embedder.token_spans(head)
         room_tokens = max(0, embedder.max_tokens - chunk.num_tokens)
@@ -238,7 +239,7 @@ def _prepared(
     new = NewDocument(
         name, title, loaded.media_type, sha256, size_bytes, loaded.num_pages, loaded.warnings, chunks
     )
-    return Prepared(new, embedding_texts(parts.embedder, title, chunks), staged)
+    return Prepared(new, embedding_texts(parts.embedder, chunks), staged)
 
 
 def _new_chunk(draft: ChunkDraft) -> NewChunk:
