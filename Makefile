@@ -52,7 +52,7 @@ check: setup-dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/types $(BIN)/mypy -p localsmith
-	MYPYPATH=scripts $(BIN)/mypy scripts
+	MYPYPATH=build/types:scripts $(BIN)/mypy scripts
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 constraints: setup-dev

@@ -39,7 +39,9 @@ def tail(log: Path, num_lines: int = 25) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:])
 
 
-def run_logged(title: str, command: list[str], log: Path, env: dict[str, str] | None = None) -> int:
+def run_logged(
+    title: str, command: list[str], log: Path, env: dict[str, str] | None = None, failed: str = "failed"
+) -> int:
     """Run a command and show how long it has been running.
 
     Args:
@@ -47,6 +49,7 @@ def run_logged(title: str, command: list[str], log: Path, env: dict[str, str] | 
         command: Program and arguments.
         log: File that stdout and stderr are appended to.
         env: Variables added to the environment; None for none.
+        failed: What to call an exit status other than 0.
 
     Returns:
         The exit status; negative for the signal that ended it.
@@ -74,6 +77,6 @@ def run_logged(title: str, command: list[str], log: Path, env: dict[str, str] | 
             process.wait()
             raise
     back = "\r" if is_tty else ""
-    outcome = "done" if status == 0 else "failed"
+    outcome = "done" if status == 0 else failed
     say(f"{back}{title}: {outcome} in {elapsed(time.monotonic() - start)}")
     return status

@@ -85,7 +85,11 @@ def only_one(venv: Path) -> Iterator[None]:
     """Let two set-ups of the same environment follow each other instead of mixing."""
     venv.mkdir(parents=True, exist_ok=True)
     with (venv / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another set-up of this environment is running; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -112,11 +116,10 @@ def make_venv(venv: Path) -> Path:
     return python
 
 
-def pip_install(python: Path, title: str, *arguments: str) -> bool:
+def pip_install(python: Path, title: str, *arguments: str, failed: str = "failed") -> bool:
     """Run `pip install` with its output in a log file and return whether it succeeded."""
     log = python.parent.parent / "pip.log"
-    command = [str(python), "-m", "pip", "install", *arguments]
-    return run_logged(title, command, log) == 0
+    return run_logged(title, [str(python), "-m", "pip", "install", *arguments], log, failed=failed) == 0
 
 
 def install_torch(python: Path) -> None:
@@ -129,18 +132,23 @@ def install_torch(python: Path) -> None:
     code = "import importlib.metadata as m; print(m.version('torch'))"
     if machine.output(str(python), "-c", code).strip().partition("+")[0] == version:
         return
-    log = python.parent.parent / "pip.log"
-    if machine.has_nvidia_gpu() or platform.system() == "Darwin":
-        tries: list[tuple[str, ...]] = [(f"torch=={version}",)]
-    else:
-        cpu = f"torch=={version}+cpu"
-        tries = [(cpu,), (cpu, "--index-url", PYTORCH_CPU_INDEX)]
     # Without dependencies: they come with the rest, at the versions of constraints.txt.
-    for arguments in tries[:-1]:
-        command = [str(python), "-m", "pip", "install", "--no-deps", "--quiet", *arguments]
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return
-    if not pip_install(python, "PyTorch (about 200 MB without a graphics card)", "--no-deps", *tries[-1]):
+    if machine.has_nvidia_gpu() or platform.system() == "Darwin":
+        is_there = pip_install(python, "PyTorch", "--no-deps", f"torch=={version}")
+    else:
+        cpu = f"torch=={version}+cpu"  # a name that no CUDA build has
+        is_there = pip_install(
+            python, "PyTorch's CPU build (200 MB)", "--no-deps", cpu, failed="not in pip's configured places"
+        ) or pip_install(
+            python,
+            "PyTorch's CPU build from its own index",
+            "--no-deps",
+            cpu,
+            "--index-url",
+            PYTORCH_CPU_INDEX,
+        )
+    if not is_there:
+        log = python.parent.parent / "pip.log"
         raise SetupError(f"PyTorch {version} could not be installed. The end of {log}:\n{tail(log)}")
 
 

@@ -66,6 +66,40 @@ def test_a_change_of_the_inputs_sets_up_again(
         setup.set_up(tmp_path, (), None)
 
 
+def test_a_python_without_venv_names_the_package(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = scripts("machine")
+    assert machine.missing_interpreter_parts() == ""
+    monkeypatch.setitem(sys.modules, "ensurepip", None)  # what Debian's python3 is without python3-venv
+    monkeypatch.setattr(machine.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(
+        machine.shutil, "which", lambda name: f"/usr/bin/{name}" if name == "apt-get" else None
+    )
+    assert "apt-get install -y python3-venv" in machine.missing_interpreter_parts()
+
+
+def test_pytorch_is_asked_for_by_a_name_that_no_cuda_build_has(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    setup, machine = scripts("setup"), scripts("machine")
+    asked: list[tuple[str, ...]] = []
+
+    def refuse(python: Path, title: str, *arguments: str, failed: str = "") -> bool:
+        asked.append(arguments)
+        (python.parent.parent / "pip.log").write_text("No matching distribution")
+        return False
+
+    monkeypatch.setattr(setup, "pip_install", refuse)
+    monkeypatch.setattr(setup.platform, "system", lambda: "Linux")
+    (tmp_path / "bin").mkdir()
+    for has_card in (False, True):
+        monkeypatch.setattr(machine, "has_nvidia_gpu", lambda has_card=has_card: has_card)
+        with pytest.raises(setup.SetupError, match="No matching distribution"):
+            setup.install_torch(tmp_path / "bin" / "python")
+    names = [arguments[1] for arguments in asked]
+    assert all(name.endswith("+cpu") for name in names[:2]) and "+" not in names[2]
+    assert asked[1][-1] == setup.PYTORCH_CPU_INDEX and "--index-url" not in asked[0]
+
+
 def test_cuda_packages_without_a_card_are_an_error(
     tmp_path: Path, scripts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
