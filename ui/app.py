@@ -23,6 +23,15 @@ from localsmith.ui.runs import AnswerRuns
 from localsmith.ui.text import plain
 
 
+# Drawn here: for its named icons and for emoji Streamlit's page asks a font server on the internet.
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    '<rect width="32" height="32" rx="8" fill="#2f6f6a"/>'
+    '<path d="M8 9h6a2 2 0 0 1 2 2v13a2 2 0 0 0-2-2H8zM24 9h-6a2 2 0 0 0-2 2v13a2 2 0 0 1 2-2h6z" '
+    'fill="none" stroke="#fff" stroke-width="2" stroke-linejoin="round"/></svg>'
+)
+
+
 @dataclass(frozen=True)
 class Services:
     """What lives as long as the server process."""
@@ -45,7 +54,7 @@ def main(front_door_factory: Callable[[], FrontDoor] = local_front_door) -> None
     Args:
         front_door_factory: Called once in the life of the server.
     """
-    st.set_page_config("Localsmith", page_icon=":material/auto_stories:", layout="centered")
+    st.set_page_config("Localsmith", page_icon=_ICON, layout="centered")
     st.html(Path(__file__).with_name("style.css"))
     try:
         services = _services(front_door_factory)

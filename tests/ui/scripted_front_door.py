@@ -4,8 +4,8 @@ Conversations, library and page images are the real ones (with a hashing embedde
 words are scripted. The question says what to do:
 
     slow     reads for a long time, then writes a word at a time
-    error    fails with an error of ours
-    crash    fails with one that nobody foresaw
+    error please    fails with an error of ours
+    crash please    fails with one that nobody foresaw
     hostile  answers with HTML, a remote picture and a script link
 """
 
@@ -116,9 +116,9 @@ class ScriptedFrontDoor:
         started = time.monotonic()
         yield Progress("searching")
         passages = tuple(self.library.search(asked, collection, 3))
-        if "error" in asked:
+        if "error please" in asked:
             raise ModelError("The model stumbled.", hint="Ask again.")
-        if "crash" in asked:
+        if "crash please" in asked:
             raise RuntimeError("nobody foresaw this")
         is_slow = "slow" in asked
         for done in range(0, 1001, 50):

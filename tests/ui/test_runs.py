@@ -91,12 +91,12 @@ def test_a_question_waits_for_its_documents(front: ScriptedFrontDoor) -> None:
 
 
 def test_an_error_of_ours_is_told_with_its_hint(front: ScriptedFrontDoor) -> None:
-    turn = stored(front, ask(front, AnswerRuns(front), "error"))
+    turn = stored(front, ask(front, AnswerRuns(front), "error please"))
     assert (turn.answer, turn.error, turn.hint) == (None, "The model stumbled.", "Ask again.")
 
 
 def test_an_error_nobody_foresaw_is_told_without_its_inside(front: ScriptedFrontDoor) -> None:
-    turn = stored(front, ask(front, AnswerRuns(front), "crash"))
+    turn = stored(front, ask(front, AnswerRuns(front), "crash please"))
     assert turn.error == "Something went wrong." and "nobody foresaw" not in turn.hint
 
 

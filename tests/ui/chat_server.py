@@ -1,0 +1,75 @@
+"""A chat server in a process of its own, for the browser tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from localsmith.core.settings import load_settings
+from localsmith.ui.launch import command
+
+HERE = Path(__file__).parent
+START_TIMEOUT_S = 60.0
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A chat server in its own process, that can be killed and started again on the same data."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    script: Path | None = HERE / "serve_scripted.py"
+    port: int = field(default_factory=free_port)
+    started_at: float = 0.0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        settings = load_settings(home=self.home, ui={"port": self.port})
+        environment = {**os.environ, "LOCALSMITH_HOME": str(self.home), **self.environment}
+        with (self.home / "server.log").open("ab") as log:
+            self.started_at = time.monotonic()
+            self.process = subprocess.Popen(
+                command(settings, open_browser=False, script=self.script),
+                env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir(),
+            )  # fmt: skip
+        self.wait()
+
+    def wait(self) -> None:
+        while time.monotonic() - self.started_at < START_TIMEOUT_S:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.02)
+        pytest.fail(f"The server did not start:\n{self.log()}")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def log(self) -> str:
+        return (self.home / "server.log").read_text(errors="replace")
