@@ -24,6 +24,11 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# What people's files are in. Others (EBCDIC, the old Macintosh) fit almost any bytes and are wrong guesses.
+_CANDIDATES = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "koi8_r"),
+    *("shift_jis", "euc_jp", "iso2022_jp", "gb18030", "big5", "euc_kr", "cp874"),
+)
 _GUESS_BYTES = 65_536
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 MAX_CONTROL_SHARE = 0.01
@@ -56,16 +61,17 @@ def decode(content: bytes, name: str, *, is_whole: bool = True) -> Decoded:
     Raises:
         LoadError: The bytes are not text.
     """
-    encoding = next((name for bom, name in _BOMS if content.startswith(bom)), None)
-    if encoding is None:
-        try:
-            return _checked(_strict(content, "utf-8", is_whole), name, ())
-        except UnicodeDecodeError:
-            encoding = _utf16_pattern(content)
+    encoding = next((mark for bom, mark in _BOMS if content.startswith(bom)), None)
+    has_zeros = content.count(0) > len(content) * MAX_CONTROL_SHARE
+    if encoding is None and has_zeros:
+        encoding = _utf16_without_mark(content)
     if encoding is not None:
         return _checked(_loose(content, encoding, is_whole), name, ())
-    if content.count(0) > len(content) * MAX_CONTROL_SHARE:
-        raise _not_text(name)
+    try:
+        return _checked(_strict(content, "utf-8", is_whole), name, ())
+    except UnicodeDecodeError as exc:
+        if has_zeros:
+            raise _not_text(name) from exc
     encoding = _guess(content[:_GUESS_BYTES])
     return _checked(content.decode(encoding, "replace"), name, (f"The encoding was guessed: {encoding}.",))
 
@@ -78,24 +84,22 @@ def _loose(content: bytes, encoding: str, is_whole: bool) -> str:
     return codecs.getincrementaldecoder(encoding)("replace").decode(content, is_whole)
 
 
-def _utf16_pattern(content: bytes) -> str | None:
+def _utf16_without_mark(content: bytes) -> str | None:
     sample = content[: min(len(content), 4096) & ~1]
-    half = len(sample) // 2
-    if half < 4:
-        return None
-    zeros_low, zeros_high = sample[::2].count(0), sample[1::2].count(0)
-    if zeros_high > 0.7 * half and zeros_low < 0.05 * half:
-        return "utf-16-le"
-    if zeros_low > 0.7 * half and zeros_high < 0.05 * half:
-        return "utf-16-be"
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text = sample.decode(encoding, "replace")
+        spaces = sum(text.count(char) for char in " \n\u3000\u3002")
+        # Half of all 16-bit numbers are letters of some script, so spaces, which are not, decide.
+        if "\ufffd" not in text[:-1] and spaces > 0.02 * len(text) and not _CONTROL.search(text):
+            return encoding
     return None
 
 
 def _guess(sample: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(sample).best()
-    return best.encoding if best is not None else "cp1252"
+    best = from_bytes(sample, cp_isolation=list(_CANDIDATES)).best()
+    return best.encoding if best is not None else _CANDIDATES[0]
 
 
 def _checked(text: str, name: str, warnings: tuple[str, ...]) -> Decoded:
