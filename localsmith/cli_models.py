@@ -209,10 +209,12 @@ def _transfer(progress: PullProgress) -> str:  # noqa: F821 - imported late
 @contextmanager
 def _bad_values() -> Iterator[None]:
     """Turn a refused argument into one sentence."""
+    from .core.errors import ConfigError
+
     try:
         yield
     except ValueError as exc:
-        raise typer.BadParameter(str(exc)) from exc
+        raise ConfigError(str(exc)) from exc
 
 
 def _megabytes(size_bytes: int) -> str:

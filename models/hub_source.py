@@ -25,7 +25,6 @@ _CONNECT_TIMEOUT_S = 4.0  # a machine without the hub moves on to the next sourc
 _READ_TIMEOUT_S = 30.0
 _MAX_TRIES_WITHOUT_A_BYTE = 4
 _FIRST_PAUSE_S = 0.5
-_BLOCK_BYTES = 1 << 20
 _SHA256_CHARS = 64
 _REFUSALS = {
     401: "it asks for an account: set HF_TOKEN",
@@ -128,7 +127,7 @@ def _stream(
         with partial.open("r+b" if partial.exists() else "wb") as file:
             file.truncate(have)
             file.seek(have)
-            for block in response.iter_bytes(_BLOCK_BYTES):
+            for block in response.iter_raw():
                 have += len(block)
                 if have > size_bytes:
                     raise SourceFailed(f"the file is longer than the {size_bytes} bytes expected")
