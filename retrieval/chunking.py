@@ -22,10 +22,11 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..core.types import Box
-from .loaded import BLOCK_SEPARATOR, Block, LoadedDocument
+from .loaded import LoadedDocument
+from .sections import Section, joined, place, sections
 
 TokenSpans = Callable[[str], list[tuple[int, int]]]
 """Returns the (start_char, end_char) of every token of a text, special tokens left out."""
@@ -37,7 +38,6 @@ _NOT_WHITE = re.compile(r"\S")
 _TOKENISED_CHARS = 100_000
 _WORD_SEARCH_CHARS = 2_000
 MIN_FILL = 0.5
-SMALL_SECTION = 0.5
 BALANCED_BELOW = 1.6
 
 
@@ -52,30 +52,6 @@ class ChunkDraft:
     headings: tuple[str, ...]
     num_tokens: int
     boxes: tuple[Box, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _PlacedBlock:
-    block: Block
-    start: int
-    end: int
-    headings: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class _Section:
-    """Blocks that may share a chunk: those below one heading, or neighbours too small to stand alone."""
-
-    level: int
-    blocks: list[_PlacedBlock] = field(default_factory=list)
-
-    @property
-    def start(self) -> int:
-        return self.blocks[0].start
-
-    @property
-    def end(self) -> int:
-        return self.blocks[-1].end
 
 
 def split(
@@ -114,18 +90,18 @@ class _Splitter:
         self._limit = chunk_tokens
         self._overlap = overlap_tokens
         self._has_boxes = any(block.lines for block in document.blocks)
-        self._blocks = list(_place(document.blocks))
+        self._blocks = list(place(document.blocks))
         self._block_starts = [placed.start for placed in self._blocks]
         self._tokens = self._tokenise()
-        self._sentences: list[
-            int
-        ] = []  # first characters of sentences and table rows, and the ends of blocks
+        self._sentences: list[int] = []  # where sentences and table rows begin, and where blocks end
         self._repeatable: list[int] = []  # those of them where an overlap may begin
         self._find_sentences()
 
     def run(self) -> list[ChunkDraft]:
         drafts: list[ChunkDraft] = []
-        for section in self._merged(self._sections()):
+        for section in joined(
+            sections(self._blocks, self._has_boxes), self._has_boxes, self._count, self._limit
+        ):
             drafts += self._split_section(section)
         return drafts
 
@@ -150,45 +126,7 @@ class _Splitter:
     def _count(self, start: int, end: int) -> int:
         return bisect_left(self._tokens, end) - bisect_left(self._tokens, start)
 
-    def _sections(self) -> Iterator[_Section]:
-        section: _Section | None = None
-        for placed in self._blocks:
-            block = placed.block
-            is_heading = block.kind == "heading"
-            if section is not None:
-                last = section.blocks[-1].block
-                # A heading goes with what follows it, also when that is a deeper heading.
-                goes_on = not is_heading or (last.kind == "heading" and block.level >= last.level)
-                # Without boxes a slide or sheet can only be cited by its number, so a chunk stays on one.
-                if goes_on and (self._has_boxes or last.page == block.page):
-                    section.blocks.append(placed)
-                    continue
-                yield section
-            section = _Section(block.level if is_heading else 0, [placed])
-        if section is not None:
-            yield section
-
-    def _merged(self, sections: Iterator[_Section]) -> Iterator[_Section]:
-        current: _Section | None = None
-        for section in sections:
-            if current is not None and self._may_merge(current, section):
-                current.blocks += section.blocks
-                continue
-            if current is not None:
-                yield current
-            current = section
-        if current is not None:
-            yield current
-
-    def _may_merge(self, first: _Section, second: _Section) -> bool:
-        if second.level < first.level or (second.level == 0) != (first.level == 0):
-            return False
-        if not self._has_boxes and first.blocks[-1].block.page != second.blocks[0].block.page:
-            return False
-        sizes = self._count(first.start, first.end), self._count(second.start, second.end)
-        return sum(sizes) <= self._limit and min(sizes) < SMALL_SECTION * self._limit
-
-    def _split_section(self, section: _Section) -> Iterator[ChunkDraft]:
+    def _split_section(self, section: Section) -> Iterator[ChunkDraft]:
         start, covered, end = section.start, section.start, section.end
         while True:
             match = _NOT_WHITE.search(self._text, start, end)
@@ -277,19 +215,6 @@ class _Splitter:
         )
         page = boxes[0].page if boxes else placed[0].block.page
         return ChunkDraft(text, start, end, page, headings, num_tokens, boxes)
-
-
-def _place(blocks: Sequence[Block]) -> Iterator[_PlacedBlock]:
-    start = 0
-    stack: list[tuple[int, str]] = []
-    for block in blocks:
-        if block.kind == "heading":
-            while stack and stack[-1][0] >= block.level:
-                stack.pop()
-            stack.append((block.level, block.text))
-        end = start + len(block.text)
-        yield _PlacedBlock(block, start, end, tuple(title for _, title in stack))
-        start = end + len(BLOCK_SEPARATOR)
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:

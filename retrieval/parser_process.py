@@ -12,14 +12,7 @@ Example:
 
 from __future__ import annotations
 
-import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,10 +23,10 @@ import structlog
 from ..core.errors import LoadError
 from ..core.types import Box
 from .loaded import LoadedDocument
+from .parser_child import ReaderChild, ReaderFailed
 from .parser_wire import (
     DOCUMENT,
     FAILURE,
-    HEADER,
     PICTURE,
     READY,
     WireError,
@@ -43,12 +36,8 @@ from .parser_wire import (
 
 log = structlog.get_logger(__name__)
 
-_WORKER = "localsmith.retrieval.parser_worker"
 _START_TIMEOUT_S = 60.0
-_WATCH_INTERVAL_S = 0.05
-_STDERR_BYTES = 8_192
 _MAX_PICTURE_BYTES = 100_000_000
-_OUT_OF_MEMORY = (b"memory allocation", b"bad_alloc", b"MemoryError", b"Out of memory", b"out of memory")
 
 
 class ParserProcess:
@@ -74,7 +63,7 @@ class ParserProcess:
         self._max_file_bytes = max_file_bytes
         self._max_text_chars = max_text_chars
         self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._child: ReaderChild | None = None
 
     def parse(self, path: Path, name: str) -> LoadedDocument:
         """Read a file; see `loaders.load_document`.
@@ -156,7 +145,7 @@ class ParserProcess:
                 child = self._running()
                 child.send(request)
                 kind, payload = child.receive(self._timeout_s, self._memory_bytes, self._max_frame(expected))
-            except _Failed as exc:
+            except ReaderFailed as exc:
                 self._stop()
                 log.warning("parser_failed", name=name, reason=exc.reason, detail=exc.detail)
                 raise self._explained(exc.reason, name) from exc
@@ -178,13 +167,13 @@ class ParserProcess:
             raise _crashed(name)
         return payload
 
-    def _running(self) -> _Child:
+    def _running(self) -> ReaderChild:
         if self._child is None or self._child.has_ended:
             self._stop()
-            self._child = _Child(self._memory_bytes, self._timeout_s)
+            self._child = ReaderChild(self._memory_bytes, self._timeout_s)
             kind, _ = self._child.receive(_START_TIMEOUT_S, self._memory_bytes, 0)
             if kind != READY:
-                raise _Failed("corrupt", "no greeting")
+                raise ReaderFailed("corrupt", "no greeting")
         return self._child
 
     def _max_frame(self, expected: bytes) -> int:
@@ -205,153 +194,6 @@ class ParserProcess:
                 hint="Split the file, or raise retrieval.parse_memory_bytes.",
             )
         return _crashed(name)
-
-
-class _Failed(Exception):
-    """The child did not answer as it should."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-class _Child:
-    """One worker process and the pipes to it."""
-
-    def __init__(self, memory_bytes: int, timeout_s: float) -> None:
-        self._command = [
-            *(sys.executable, "-P", "-m", _WORKER),
-            *(str(memory_bytes), str(timeout_s), str(os.getpid())),
-        ]
-        self._started = threading.Event()
-        self._ended = threading.Event()
-        self._error: OSError | None = None
-        self._status = 0
-        self._peak_bytes = 0
-        # Linux sends the "parent died" signal when the thread that started the child ends: it has to stay.
-        threading.Thread(target=self._keep, name="parser-keeper", daemon=True).start()
-        self._started.wait()
-        if self._error is not None:
-            raise _Failed("corrupt", f"can't start: {self._error}")
-        self._selector = selectors.DefaultSelector()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
-                self._selector.register(pipe, selectors.EVENT_READ)
-        self._buffer = bytearray()
-        self._last_words = bytearray()
-
-    def _keep(self) -> None:
-        try:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            self._error = exc
-            return
-        finally:
-            self._started.set()
-        _, status, usage = os.wait4(self._process.pid, 0)
-        self._status = os.waitstatus_to_exitcode(status)
-        self._process.returncode = self._status
-        self._peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        self._ended.set()
-
-    @property
-    def has_ended(self) -> bool:
-        return self._ended.is_set()
-
-    def memory_bytes(self) -> int:
-        """Return the memory that the process has in use, 0 where it has ended."""
-        import psutil
-
-        try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
-        except psutil.Error:
-            return 0
-
-    def send(self, request: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as exc:
-            raise self._death(0) from exc
-
-    def receive(self, timeout_s: float, memory_bytes: int, max_bytes: int) -> tuple[bytes, bytes]:
-        """Wait for a frame, watching clock and memory.
-
-        Args:
-            timeout_s: Wall-clock time allowed.
-            memory_bytes: Memory allowed.
-            max_bytes: Longest payload accepted.
-
-        Returns:
-            The frame's kind and payload.
-
-        Raises:
-            _Failed: The process died or broke a limit.
-        """
-        deadline = time.monotonic() + timeout_s
-        self._buffer.clear()
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise _Failed("timeout", "deadline")
-            is_open = self._read(min(left, _WATCH_INTERVAL_S))
-            if len(self._buffer) >= HEADER.size:
-                kind, length = HEADER.unpack_from(self._buffer)
-                if length > max_bytes:
-                    raise _Failed("corrupt", f"an answer of {length} bytes")
-                if len(self._buffer) >= HEADER.size + length:
-                    return kind, bytes(self._buffer[HEADER.size : HEADER.size + length])
-            if not is_open:
-                raise self._death(memory_bytes)
-            if self.memory_bytes() > memory_bytes:
-                raise _Failed("memory", "watch")
-
-    def _read(self, timeout_s: float) -> bool:
-        for key, _ in self._selector.select(timeout_s):
-            data = os.read(key.fd, 1 << 20)
-            if key.fileobj is self._process.stderr:
-                self._last_words += data
-                del self._last_words[:-_STDERR_BYTES]
-                if not data:
-                    self._selector.unregister(key.fileobj)
-            elif data:
-                self._buffer += data
-            else:
-                return False
-        return True
-
-    def _death(self, memory_bytes: int) -> _Failed:
-        self._ended.wait(5.0)
-        detail = f"exit {self._status}: {self._last_words.decode('utf-8', 'replace').strip()[-500:]}"
-        if self._status == -signal.SIGXCPU:
-            return _Failed("timeout", detail)
-        is_short = any(words in self._last_words for words in _OUT_OF_MEMORY)
-        # Killed from outside: the system's own guard against running out of memory.
-        if is_short or self._status == -signal.SIGKILL or 0 < memory_bytes < 1.25 * self._peak_bytes:
-            return _Failed("memory", detail)
-        return _Failed("corrupt", detail)
-
-    def kill(self) -> None:
-        """End the process and free the pipes."""
-        if not self._ended.is_set():
-            os.kill(self._process.pid, signal.SIGKILL)
-            self._ended.wait(10.0)
-        self._selector.close()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    log.debug("pipe_close_failed")
 
 
 def _crashed(name: str) -> LoadError:

@@ -219,7 +219,8 @@ def test_web_pages_with_lists_tables_and_sloppy_markup(tmp_path: Path) -> None:
     path = tmp_path / "p.html"
     path.write_text(
         "<html><head><title>T<body><h2>Fees</h2><ul><li><p>one<li>two</ul><ol><li>a<li>b</ol>"
-        "<table><tr><th>Who<th colspan=2>When<th>Fee<tr><td>Ana<td>May<td>June<td>3</table><pre>x = 1\n  y</pre>"
+        "<table><tr><th>Who<th colspan=2>When<th>Fee<tr><td>Ana<td>May<td>June<td>3</table>"
+        "<pre>x = 1\n  y</pre>"
         "<p>a<br>b &amp; c<nav>menu</nav><img src='http://example.org/x.png'>",
         encoding="utf-8",
     )
