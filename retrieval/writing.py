@@ -6,6 +6,8 @@ after the embedding. `commit` is one transaction; the original file is in its pl
 Example:
     >>> title_of("annual_report-2024.pdf", "")
     'annual report-2024'
+    >>> title_of("q3.pdf", "Third quarter")
+    'Third quarter (q3)'
 """
 
 from __future__ import annotations
@@ -200,11 +202,11 @@ def collection_for(db: Connection, name: str, embedder: str) -> CollectionInfo:
 
 
 def title_of(name: str, title: str) -> str:
-    """Return a document's title: its own, or its file name without the ending."""
-    if title.strip():
-        return " ".join(_storable(title).split())
+    """Return what a document is found by besides its text: its file name without the ending, and its title."""
     stem, _, ending = name.rpartition(".")
-    return (stem if stem and len(ending) <= _LONGEST_ENDING_CHARS else name).replace("_", " ")
+    shown = (stem if stem and len(ending) <= _LONGEST_ENDING_CHARS else name).replace("_", " ")
+    own = " ".join(_storable(title).split())
+    return f"{own} ({shown})" if own and own != shown else shown
 
 
 def embedding_texts(embedder: Embedder, chunks: tuple[NewChunk, ...]) -> tuple[str, ...]:
