@@ -7,12 +7,16 @@ Example:
     ls.add("handbook.pdf")
     print(ls.ask("How many days of leave are there?"))
 
-Importing this loads neither torch nor llama.cpp; they load with the first question.
+Importing this loads neither torch nor llama.cpp nor the settings; they load with the first use.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import LocalsmithError
 from .core.types import Answer, Citation, Delta, Document, Event, Final, Message, Passage, Progress, Question
-from .front_door import Localsmith
+
+if TYPE_CHECKING:
+    from .front_door import Localsmith
 
 __version__ = "0.1.0"
 
@@ -31,3 +35,11 @@ __all__ = [
     "Question",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Localsmith":  # imported late, so that the command line answers at once
+        from .front_door import Localsmith
+
+        return Localsmith
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -153,12 +153,10 @@ def main() -> None:
 
 
 def _open(model: str | None, seconds: float | None) -> Localsmith:
-    from .core.logs import log_to_file
     from .core.settings import load_settings
     from .front_door import Localsmith
 
     settings = load_settings(**({"answer": {"seconds_to_first_token": seconds}} if seconds else {}))
-    log_to_file(settings)
     return Localsmith(model, settings=settings)
 
 

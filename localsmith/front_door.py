@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .core.logs import log_to_file
 from .core.settings import Settings, load_settings
 from .core.types import (
     DEFAULT_COLLECTION,
@@ -58,10 +59,12 @@ class Localsmith:
 
     Raises:
         ConfigError: The settings are not valid.
+        StorageError: The data folder can't be written.
     """
 
     def __init__(self, model: str | None = None, *, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
+        log_to_file(self.settings)
         if model:
             named = self.settings.model.model_copy(update={"name": model})
             self.settings = self.settings.model_copy(update={"model": named})

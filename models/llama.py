@@ -248,7 +248,7 @@ class LlamaRuntime:
 
         def keep(level: int, text: bytes, _: Any) -> None:
             line = text.decode("utf-8", errors="replace").strip()
-            if level in (2, 3) and line:  # warnings and errors
+            if level in (3, 4) and line:  # warnings and errors
                 messages.append(line)
                 del messages[:-20]
                 log.debug("llama.cpp", text=line)

@@ -19,7 +19,19 @@ from .speed import Speed
 
 PROMPT_WORDS = 320
 DECODE_TOKENS = 24
-_WORDS = ("river", "stone", "window", "paper", "garden", "copper", "winter", "letter", "bridge", "candle", "forest")
+_WORDS = (
+    "river",
+    "stone",
+    "window",
+    "paper",
+    "garden",
+    "copper",
+    "winter",
+    "letter",
+    "bridge",
+    "candle",
+    "forest",
+)
 
 
 def measure(engine: Engine) -> Speed:
