@@ -6,11 +6,11 @@ Place in the data's way: `Turn` (finished) or `AnswerRun` (being made) -> Stream
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import streamlit as st
 
 from ..core.conversations import Turn
+from ..core.feedback import Rating
 from ..core.types import Answer, Citation
 from . import budget_picture, words
 from .copy_button import copy_button
@@ -24,7 +24,7 @@ _NAME_CHARS = 36
 
 
 def show_answer(
-    front: FrontDoor, turn: Turn, said: tuple[int, str], on_again: Callable[[Turn], None]
+    front: FrontDoor, turn: Turn, said: tuple[Rating, str], on_again: Callable[[Turn], None]
 ) -> None:
     """Show a finished answer with all that belongs to it.
 
@@ -124,29 +124,33 @@ def _details(answer: Answer) -> None:
         )
 
 
-def _thumbs(front: FrontDoor, turn: Turn, said: tuple[int, str]) -> None:
+def _thumbs(front: FrontDoor, turn: Turn, said: tuple[Rating, str]) -> None:
     key = f"thumbs-{turn.answer_id}"
 
     def save() -> None:
         value = st.session_state.get(key)
-        rating: Literal[-1, 0, 1] = 0 if value is None else (1 if value else -1)
+        rating: Rating = 0 if value is None else (1 if value else -1)
         front.conversations.feedback.save(turn.answer_id, rating, said[1])
 
     st.feedback("thumbs", key=key, default={1: 1, -1: 0}.get(said[0]), on_change=save)
 
 
-def _correction(front: FrontDoor, turn: Turn, said: tuple[int, str]) -> None:
+def _correction(front: FrontDoor, turn: Turn, said: tuple[Rating, str]) -> None:
     rating, correction = said
     if rating >= 0 and not correction:
         return
+    key = f"right-{turn.answer_id}"
+
+    def save() -> None:
+        front.conversations.feedback.save(turn.answer_id, rating, st.session_state[key])
+        st.toast("Saved.")
+
     with st.form(f"correction-{turn.answer_id}", border=False):
-        text = st.text_area(
-            "What would have been right?", value=correction, height=80,
+        st.text_area(
+            "What would have been right?", value=correction, height=80, key=key,
             placeholder="Optional. Stays on this machine and can be used to improve the model.",
         )  # fmt: skip
-        if st.form_submit_button("Save correction" if not correction else "Change correction"):
-            front.conversations.feedback.save(turn.answer_id, rating, text)  # type: ignore[arg-type]
-            st.toast("Saved.")
+        st.form_submit_button("Change correction" if correction else "Save correction", on_click=save)
 
 
 @st.fragment(run_every=TICK_S)

@@ -4,6 +4,9 @@ Place in the data's way: every run of the script -> the process's one front door
 Which front door that is, is an argument of `main`: whoever serves another one (another model, a test's
 script) writes two lines of their own.
 
+The box for the question is drawn before anything else of Localsmith is imported: a person can type while the
+rest gets ready.
+
 Example:
     from localsmith.ui.app import main
     main(lambda: Localsmith(model="smollm2"))
@@ -14,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
-from localsmith.ui import chat, documents, words
-from localsmith.ui.frontdoor import FrontDoor
-from localsmith.ui.ingests import Ingests
-from localsmith.ui.runs import AnswerRuns
-from localsmith.ui.text import plain
 
+if TYPE_CHECKING:
+    from localsmith.ui.frontdoor import FrontDoor
+    from localsmith.ui.ingests import Ingests
+    from localsmith.ui.runs import AnswerRuns
 
 # Drawn here: for its named icons and for emoji Streamlit's page asks a font server on the internet.
 _ICON = (
@@ -56,41 +59,60 @@ def main(front_door_factory: Callable[[], FrontDoor] = local_front_door) -> None
     """
     st.set_page_config("Localsmith", page_icon=_ICON, layout="centered")
     st.html(Path(__file__).with_name("style.css"))
-    try:
+
+    def chat_page() -> None:
+        with st.bottom:
+            status = st.container()
+            sent = st.chat_input("Ask your documents", accept_file="multiple", key="question")
+        from localsmith.ui import chat
+
+        files = [(file.name, file.getvalue()) for file in sent.files] if sent else []
+        typed = chat.Typed(sent.text if sent else "", files)
         services = _services(front_door_factory)
-        _navigate(services)
+        chat.render(services.front, services.runs, services.ingests, typed, status)
+
+    def documents_page() -> None:
+        from localsmith.ui import documents
+
+        services = _services(front_door_factory)
+        documents.render(services.front, services.ingests)
+
+    pages = {
+        "chat": st.Page(chat_page, title="Chat", icon=":material/chat:", url_path="chat", default=True),
+        "documents": st.Page(
+            documents_page, title="Documents", icon=":material/folder_open:", url_path="documents"
+        ),
+    }
+    page = st.navigation(list(pages.values()), position="hidden")
+    st.session_state["pages"] = pages
+    with st.sidebar:
+        st.html('<div class="ls-brand">Localsmith</div>')
+        with st.container(key="nav", gap=None):
+            for target in pages.values():
+                st.page_link(target)
+    try:
+        page.run()
     except Exception as error:  # noqa: BLE001 - the last frame of the script: told to the person, logged in full
-        message, hint = words.of_error(error)
-        st.error(f"{plain(message)} {plain(hint)}".strip(), icon=":material/error:")
-        st.button("Try again", icon=":material/refresh:", key="retry-page")
+        _tell(error)
+
+
+def _tell(error: Exception) -> None:
+    from localsmith.ui import words
+    from localsmith.ui.text import plain
+
+    message, hint = words.of_error(error)
+    st.error(f"{plain(message)} {plain(hint)}".strip(), icon=":material/error:")
+    st.button("Try again", icon=":material/refresh:", key="retry-page")
 
 
 @st.cache_resource(show_spinner=False)
 def _services(_factory: Callable[[], FrontDoor]) -> Services:
+    from localsmith.ui.ingests import Ingests
+    from localsmith.ui.runs import AnswerRuns
+
     front = _factory()
     front.warm_up()
     return Services(front, AnswerRuns(front), Ingests(front))
-
-
-def _navigate(services: Services) -> None:
-    def show_chat() -> None:
-        chat.render(services.front, services.runs, services.ingests)
-
-    def show_documents() -> None:
-        documents.render(services.front, services.ingests)
-
-    pages = [
-        st.Page(show_chat, title="Chat", icon=":material/chat:", url_path="chat", default=True),
-        st.Page(show_documents, title="Documents", icon=":material/folder_open:", url_path="documents"),
-    ]
-    page = st.navigation(pages, position="hidden")
-    st.session_state["pages"] = {"chat": pages[0], "documents": pages[1]}
-    with st.sidebar:
-        st.html('<div class="ls-brand">Localsmith</div>')
-        with st.container(key="nav", gap=None):
-            for target in pages:
-                st.page_link(target)
-    page.run()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ browser's session.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from ..core.conversations import Conversation, Turn
 from ..core.types import DEFAULT_COLLECTION
@@ -27,8 +29,26 @@ _COLLECTION = "collection"
 _ALL_TURNS = "all_turns_of"
 
 
-def render(front: FrontDoor, runs: AnswerRuns, ingests: Ingests) -> None:
-    """Draw the page."""
+@dataclass(frozen=True)
+class Typed:
+    """What was sent from the box: words, files or both."""
+
+    text: str
+    files: Sequence[tuple[str, bytes]] = ()
+
+
+def render(
+    front: FrontDoor, runs: AnswerRuns, ingests: Ingests, typed: Typed, status: DeltaGenerator
+) -> None:
+    """Draw the page around the box, which stands already.
+
+    Args:
+        front: The front door.
+        runs: Answers in the making.
+        ingests: Documents being added.
+        typed: What was sent in this run.
+        status: The place above the box, for what is still loading.
+    """
     store = front.conversations
     wanted = conversation_list.current_id()
     conversation = store.get(wanted) if wanted else None
@@ -36,7 +56,7 @@ def render(front: FrontDoor, runs: AnswerRuns, ingests: Ingests) -> None:
         conversation_list.go_to(conversation.id)  # keeps the address right after a visit to the other page
     collection = conversation.collection if conversation else _new_collection(front)
 
-    conversation, collection = _take_input(front, runs, ingests, conversation, collection)
+    conversation, collection = _take(front, runs, ingests, conversation, collection, typed)
     with st.sidebar:
         conversation_list.show(front, runs, conversation.id if conversation else "")
         st.space("small")
@@ -45,7 +65,7 @@ def render(front: FrontDoor, runs: AnswerRuns, ingests: Ingests) -> None:
         _set_collection(front, conversation, picked)
         collection = picked
 
-    with st.bottom:
+    with status:
         loading.show(front)
     if wanted and conversation is None:
         st.info("This conversation does not exist, or it was deleted. A new question starts a new one.")
@@ -65,18 +85,22 @@ def ask(question: str) -> None:
     st.session_state[_ASK] = question
 
 
-def _take_input(
-    front: FrontDoor, runs: AnswerRuns, ingests: Ingests, conversation: Conversation | None, collection: str
+def _take(
+    front: FrontDoor,
+    runs: AnswerRuns,
+    ingests: Ingests,
+    conversation: Conversation | None,
+    collection: str,
+    typed: Typed,
 ) -> tuple[Conversation | None, str]:
-    typed = st.chat_input("Ask your documents", accept_file="multiple", key="question")
-    question = st.session_state.pop(_ASK, None) or (typed.text.strip() if typed else "")
+    question = st.session_state.pop(_ASK, None) or typed.text.strip()
     ingest: IngestRun | None = None
-    if typed and typed.files:
+    if typed.files:
         if collection == first_visit.COLLECTION:
             # The welcome texts explain the program; a person's own files start a collection of their own.
             collection = DEFAULT_COLLECTION
             _set_collection(front, conversation, collection)
-        ingest = ingests.start([(file.name, file.getvalue()) for file in typed.files], collection)
+        ingest = ingests.start(typed.files, collection)
     if question:
         if conversation is None:
             conversation = front.conversations.create(question, collection)

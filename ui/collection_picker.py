@@ -7,18 +7,32 @@ Documents page.
 from __future__ import annotations
 
 import streamlit as st
+import structlog
 
+from ..core.errors import LocalsmithError
+from ..core.types import DEFAULT_COLLECTION
 from .frontdoor import FrontDoor
+
+log = structlog.get_logger(__name__)
 
 
 def collection_names(front: FrontDoor) -> list[str]:
     """Return the names to choose from, the default one first."""
-    return [info.name for info in front.library.collections()]
+    return list(_sizes(front))
 
 
 def num_documents(front: FrontDoor, name: str) -> int:
     """Return how many documents a collection holds; 0 where it doesn't exist yet."""
-    return next((info.num_documents for info in front.library.collections() if info.name == name), 0)
+    return _sizes(front).get(name, 0)
+
+
+def _sizes(front: FrontDoor) -> dict[str, int]:
+    try:
+        return {info.name: info.num_documents for info in front.library.collections()}
+    except LocalsmithError as error:
+        # The chat says why beside the box; conversations must stay readable without a library.
+        log.warning("library_not_open", error=str(error))
+        return {DEFAULT_COLLECTION: 0}
 
 
 def pick_collection(front: FrontDoor, current: str, key: str, label: str = "Answers come from") -> str:

@@ -17,6 +17,7 @@ from .collection_picker import pick_collection
 from .frontdoor import FrontDoor
 from .ingest_view import show_ended, show_running
 from .ingests import Ingests
+from .launch import max_upload_mb
 from .text import escaped, plain
 
 PAGE_SIZE = 25
@@ -26,6 +27,7 @@ FILE_TYPES = (
 _COLLECTION = "collection"
 _UPLOADER = "uploader_round"
 _UNDO = "removed"
+_CREATED = "collections_created"
 
 
 def render(front: FrontDoor, ingests: Ingests) -> None:
@@ -50,7 +52,9 @@ def _collection(front: FrontDoor) -> str:
     st.session_state["documents-visited"] = True
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         picked = pick_collection(front, current, key="documents-collection", label="Collection")
-        with st.popover("New", icon=":material/create_new_folder:"):
+        # The key changes with each collection made: a new box is a closed one.
+        box = f"new-collection-{st.session_state.get(_CREATED, 0)}"
+        with st.popover("New", icon=":material/create_new_folder:", key=box):
             created = _new_collection(front)
         if picked != DEFAULT_COLLECTION:
             st.button(
@@ -59,6 +63,7 @@ def _collection(front: FrontDoor) -> str:
             )  # fmt: skip
     if created:
         st.session_state[_COLLECTION] = created
+        st.session_state[_CREATED] = st.session_state.get(_CREATED, 0) + 1
         st.rerun()
     st.session_state[_COLLECTION] = picked
     return str(picked)
@@ -77,10 +82,9 @@ def _new_collection(front: FrontDoor) -> str:
 
 
 def _upload(front: FrontDoor, ingests: Ingests, collection: str) -> None:
-    limit = front.settings.retrieval.max_file_bytes
     round_ = st.session_state.get(_UPLOADER, 0)
     files = st.file_uploader(
-        f"Drop files here, up to {words.size(limit)} each: PDF, Word, PowerPoint, Excel, CSV, HTML, "
+        f"Drop files here, up to {max_upload_mb(front.settings)} MB each: PDF, Word, PowerPoint, Excel, CSV, HTML, "
         "Markdown, text, EPUB, e-mail",
         accept_multiple_files=True,
         key=f"uploader-{round_}",

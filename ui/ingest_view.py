@@ -47,7 +47,7 @@ def show_running(run: IngestRun) -> None:
                 "Cancel", key=f"cancel-{id(run)}", icon=":material/stop_circle:", on_click=run.cancel.set,
                 disabled=view.is_cancelling,
             )  # fmt: skip
-        st.html(_rows(view))
+        st.html(_rows(run, view))
 
 
 def show_ended(ingests: Ingests, run: IngestRun) -> None:
@@ -55,13 +55,13 @@ def show_ended(ingests: Ingests, run: IngestRun) -> None:
     view = run.view()
     with st.container(border=True, key=f"ingest-{id(run)}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            st.markdown(f"**{plain(_summary(view))}**", width="stretch")
+            st.markdown(f"**{plain(_summary(run, view))}**", width="stretch")
             st.button(
                 "Dismiss", key=f"dismiss-{id(run)}", type="tertiary", on_click=ingests.dismiss, args=(run,)
             )
         if view.error:
             st.error(plain(view.error), icon=":material/error:")
-        st.html(_rows(view))
+        st.html(_rows(run, view))
 
 
 def _overall(run: IngestRun, view: IngestView) -> str:
@@ -80,9 +80,9 @@ def _overall(run: IngestRun, view: IngestView) -> str:
     )
 
 
-def _summary(view: IngestView) -> str:
+def _summary(run: IngestRun, view: IngestView) -> str:
     kinds = [
-        ("added", "added"),
+        ("added", run.done_word),
         ("duplicate", "already here"),
         ("failed", "not added"),
         ("cancelled", "cancelled"),
@@ -95,7 +95,7 @@ def _summary(view: IngestView) -> str:
     return (", ".join(parts) or "Nothing to do") + f" in {words.duration(view.elapsed_s)}"
 
 
-def _rows(view: IngestView) -> str:
+def _rows(run: IngestRun, view: IngestView) -> str:
     # What is being worked on and what went wrong matters most where not all fit.
     order = {
         "failed": 0,
@@ -110,13 +110,14 @@ def _rows(view: IngestView) -> str:
     hidden = len(rows) - ROWS_SHOWN
     if hidden > 0:
         rows = sorted(rows, key=lambda row: order[row.state])[:ROWS_SHOWN]
-    body = "".join(_row(row) for row in rows)
+    body = "".join(_row(run, row) for row in rows)
     more = f'<p class="ls-note">and {words.count(hidden, "other file")}</p>' if hidden > 0 else ""
     return f'<table class="ls-files"><tbody>{body}</tbody></table>{more}'
 
 
-def _row(row: Row) -> str:
-    state = _STATES[row.state] + (f" {row.share:.0%}" if row.state == "indexing" else "")
+def _row(run: IngestRun, row: Row) -> str:
+    word = run.done_word if row.state == "added" else _STATES[row.state]
+    state = word + (f" {row.share:.0%}" if row.state == "indexing" else "")
     note = f'<div class="ls-cut">{escaped(row.note)}</div>' if row.note else ""
     return (
         f'<tr class="ls-{row.state}"><td>{_ICONS[row.state]}</td><td>{escaped(row.name)}{note}</td>'

@@ -91,6 +91,7 @@ class IngestRun:
 
     title: str
     collection: str
+    done_word: str = "added"
     rows: list[Row] = field(default_factory=list)
     cancel: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -146,12 +147,12 @@ class Ingests:
 
     def start(self, files: Sequence[tuple[str, bytes]], collection: str) -> IngestRun:
         """Add files to a collection in the background."""
-        run = IngestRun("Adding documents", collection, [Row(display_name(name)) for name, _ in files])
+        run = IngestRun("Adding documents", collection, rows=[Row(display_name(name)) for name, _ in files])
         return self._begin(run, lambda: self._front.library.ingest(files, collection))
 
     def start_reindex(self, collection: str) -> IngestRun:
         """Read all documents of a collection again in the background."""
-        run = IngestRun("Reading all documents again", collection)
+        run = IngestRun("Reading all documents again", collection, "indexed again")
         return self._begin(run, lambda: self._front.library.reindex(collection))
 
     def runs(self, collection: str) -> list[IngestRun]:

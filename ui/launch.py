@@ -44,6 +44,11 @@ _DARK = {
 }
 
 
+def max_upload_mb(settings: Settings) -> int:
+    """Return the largest file that can be uploaded, in the megabytes of 2**20 bytes that the page names."""
+    return max(math.ceil(settings.retrieval.max_file_bytes / BYTES_PER_MB), 1)
+
+
 def command(settings: Settings, open_browser: bool, script: Path | None = None) -> list[str]:
     """Return the command that starts the server.
 
@@ -57,7 +62,7 @@ def command(settings: Settings, open_browser: bool, script: Path | None = None) 
         "server.address": settings.ui.host,
         "server.port": str(settings.ui.port),
         "server.headless": str(not open_browser).lower(),
-        "server.maxUploadSize": str(max(math.ceil(settings.retrieval.max_file_bytes / BYTES_PER_MB), 1)),
+        "server.maxUploadSize": str(max_upload_mb(settings)),
         "server.fileWatcherType": "none",
         "server.showEmailPrompt": "false",
         "server.enableXsrfProtection": "true",

@@ -33,6 +33,7 @@ class Server:
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
+    max_file_bytes: int = 200_000_000
     script: Path | None = HERE / "serve_scripted.py"
     port: int = field(default_factory=free_port)
     started_at: float = 0.0
@@ -43,8 +44,15 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        settings = load_settings(home=self.home, ui={"port": self.port})
-        environment = {**os.environ, "LOCALSMITH_HOME": str(self.home), **self.environment}
+        settings = load_settings(
+            home=self.home, ui={"port": self.port}, retrieval={"max_file_bytes": self.max_file_bytes}
+        )
+        environment = {
+            **os.environ,
+            "LOCALSMITH_HOME": str(self.home),
+            "LOCALSMITH_RETRIEVAL__MAX_FILE_BYTES": str(self.max_file_bytes),
+            **self.environment,
+        }
         with (self.home / "server.log").open("ab") as log:
             self.started_at = time.monotonic()
             self.process = subprocess.Popen(

@@ -158,7 +158,7 @@ def test_errors_are_told_and_the_conversation_stays(chat: Server, page: Page) ->
 def test_thumbs_and_corrections_are_stored_with_the_trace(chat: Server, page: Page) -> None:
     open_chat(page, chat)
     ask(page, "What deserves feedback?")
-    page.get_by_test_id("stFeedback").get_by_role("button").last.click()
+    page.get_by_role("radio", name="Thumbs down").click()
     page.get_by_label("What would have been right?").fill("A tree of traces.")
     page.get_by_role("button", name="Save correction").click()
     expect(page.get_by_role("button", name="Change correction")).to_be_visible()
