@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,32 +59,30 @@ class LlamaRuntime:
         n_seq: int = 4,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        import llama_cpp
-
-        self._api: Any = llama_cpp
+        self._api: Any = _import_llama_cpp()
         self._closed = False
         self._vocab_lock = threading.Lock()  # no one may read the vocabulary while `close` frees it
         self._messages: list[str] = []
         self._keep_log_messages()
         _check_magic(path)
         self._model = self._load_model(path, n_gpu_layers, on_progress)
-        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        self.n_vocab: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.n_ctx: int = min(n_ctx, llama_cpp.llama_model_n_ctx_train(self._model))
+        self._vocab = self._api.llama_model_get_vocab(self._model)
+        self.n_vocab: int = self._api.llama_vocab_n_tokens(self._vocab)
+        self.n_ctx: int = min(n_ctx, self._api.llama_model_n_ctx_train(self._model))
         self.n_batch = min(n_batch, self.n_ctx)
         self.n_seq = n_seq
         self.n_threads = n_threads or default_threads()
         self._context = self._make_context(path)
-        self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(self.n_batch, 0, 1)
+        self._memory = self._api.llama_get_memory(self._context)
+        self._batch = self._api.llama_batch_init(self.n_batch, 0, 1)
         self._abort_flag = self._install_abort_flag()
-        template = llama_cpp.llama_model_chat_template(self._model, None)
+        template = self._api.llama_model_chat_template(self._model, None)
         self.template: str = template.decode("utf-8") if template else ""
         """The chat template of the GGUF, Jinja source; "" where it has none."""
-        self.bos_token = int(llama_cpp.llama_vocab_bos(self._vocab))
+        self.bos_token = int(self._api.llama_vocab_bos(self._vocab))
         self.bos_text = self._special_text(self.bos_token)
-        self.eos_text = self._special_text(llama_cpp.llama_vocab_eos(self._vocab))
-        self.adds_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+        self.eos_text = self._special_text(self._api.llama_vocab_eos(self._vocab))
+        self.adds_bos = bool(self._api.llama_vocab_get_add_bos(self._vocab))
         """Whether the model expects a beginning-of-sequence token before every prompt."""
 
     # -- the vocabulary: safe from any thread
@@ -317,8 +316,19 @@ _KEPT_CALLBACKS: list[Any] = []
 
 
 def default_threads() -> int:
-    """Return the number of physical cores; more threads than these slow llama.cpp down."""
-    return psutil.cpu_count(logical=False) or 1
+    """Return the physical cores this process may use; more threads than these slow llama.cpp down."""
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return min(physical, allowed)
+
+
+def _import_llama_cpp() -> Any:
+    # OpenMP's threads by default spin while they wait for each other. When anything else wants a core (the
+    # embedder, the browser), each then burns the time slice that the other needs: see docs/experiments.md.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import llama_cpp
+
+    return llama_cpp
 
 
 def _check_magic(path: Path) -> None:
