@@ -84,8 +84,8 @@ def _new_collection(front: FrontDoor) -> str:
 def _upload(front: FrontDoor, ingests: Ingests, collection: str) -> None:
     round_ = st.session_state.get(_UPLOADER, 0)
     files = st.file_uploader(
-        f"Drop files here, up to {max_upload_mb(front.settings)} MB each: PDF, Word, PowerPoint, Excel, CSV, HTML, "
-        "Markdown, text, EPUB, e-mail",
+        f"Drop files here, up to {max_upload_mb(front.settings)} MB each: PDF, Word, PowerPoint, Excel, CSV, "
+        "HTML, Markdown, text, EPUB, e-mail",
         accept_multiple_files=True,
         key=f"uploader-{round_}",
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +44,12 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, arguments: list[str] | None = None) -> None:
+        """Start it and wait until it listens.
+
+        Args:
+            arguments: The command; None for `launch.command` with the test's script.
+        """
         settings = load_settings(
             home=self.home, ui={"port": self.port}, retrieval={"max_file_bytes": self.max_file_bytes}
         )
@@ -56,9 +62,13 @@ class Server:
         with (self.home / "server.log").open("ab") as log:
             self.started_at = time.monotonic()
             self.process = subprocess.Popen(
-                command(settings, open_browser=False, script=self.script),
-                env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=tempfile.gettempdir(),
-            )  # fmt: skip
+                arguments or command(settings, open_browser=False, script=self.script),
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=tempfile.gettempdir(),
+                start_new_session=True,
+            )
         self.wait()
 
     def wait(self) -> None:
@@ -74,8 +84,10 @@ class Server:
         pytest.fail(f"The server did not start:\n{self.log()}")
 
     def kill(self) -> None:
+        """Kill it with its own children, without a chance to tidy up."""
         if self.process is not None:
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
