@@ -202,7 +202,7 @@ def collection_for(db: Connection, name: str, embedder: str) -> CollectionInfo:
 
 
 def title_of(name: str, title: str) -> str:
-    """Return what a document is found by besides its text: its file name without the ending, and its title."""
+    """Return what a document is found by besides its text: its own title and its file name."""
     stem, _, ending = name.rpartition(".")
     shown = (stem if stem and len(ending) <= _LONGEST_ENDING_CHARS else name).replace("_", " ")
     own = " ".join(_storable(title).split())

@@ -1,4 +1,4 @@
-"""What the tests of documents and search share: a library with the real loaders but without a process for them."""
+"""What the tests of documents and search share: a library with the real loaders in this process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Fills a small disk with documents until the library refuses, then makes room and goes on. Prints one JSON line.
+"""Fills a small disk with documents until the library refuses, then makes room and goes on. Prints one JSON
+line.
 
-Arguments: the folder, and how its size is limited: "tmpfs" (a small file system is mounted there, in this process's
-own mount namespace) or "rlimit" (no file may grow beyond a limit; works for everyone).
+Arguments: the folder, and how its size is limited: "tmpfs" (a small file system is mounted there, in this
+process's own mount namespace) or "rlimit" (no file may grow beyond a limit; works for everyone).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Forks one ingesting process for every line read, so that a test can kill many without importing each time.
 
-In: a line of JSON {"folder": ..., "sources": ...}. Out: "started PID", "added JSON" after each commit, "ended".
+In: a line of JSON {"folder": ..., "sources": ...}. Out: "started PID", "added JSON" after each commit,
+    "ended".
 """
 
 from __future__ import annotations

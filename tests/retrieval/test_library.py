@@ -1,4 +1,4 @@
-"""What a person does with a library: add, list, remove, undo, replace, re-index, keep apart in collections."""
+"""What a person does with a library: add, list, remove, undo, replace, re-index, keep apart."""
 
 from __future__ import annotations
 

@@ -29,12 +29,17 @@ def _namespace() -> list[str] | None:
 
 
 @pytest.mark.parametrize("limit", ["tmpfs", "rlimit"])
-def test_a_full_disk_loses_nothing_and_the_library_goes_on_when_there_is_room(tmp_path: Path, limit: str) -> None:
+def test_a_full_disk_loses_nothing_and_the_library_goes_on_when_there_is_room(
+    tmp_path: Path, limit: str
+) -> None:
     command: list[str] | None = [] if limit == "rlimit" else _namespace()
     if command is None:
         pytest.skip("This machine lets us mount no small disk; the file size limit stands in for it.")
     done = subprocess.run(
-        [*command, sys.executable, str(CHILD), str(tmp_path), limit], capture_output=True, text=True, timeout=120
+        [*command, sys.executable, str(CHILD), str(tmp_path), limit],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
@@ -80,7 +85,9 @@ def test_a_damaged_library_file_is_told_and_kept(open_library, tmp_path: Path, d
             library.documents()
             library.search("17 18 19")
             problems = library.verify()
-            raise StorageError("; ".join(problems), hint="backup") if problems else AssertionError("unnoticed")
+            raise (
+                StorageError("; ".join(problems), hint="backup") if problems else AssertionError("unnoticed")
+            )
     assert "backup" in raised.value.hint
     assert path.read_bytes() == damaged
 

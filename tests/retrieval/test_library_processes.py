@@ -21,7 +21,9 @@ def test_two_processes_ingesting_the_same_files_add_each_exactly_once(tmp_path: 
         (sources / f"{number}.txt").write_text(f"unique{number}word " + "and more words. " * (200 * number))
     order = json.dumps({"folder": str(tmp_path / "library"), "sources": str(sources)}) + "\n"
     processes = [
-        subprocess.Popen([sys.executable, str(NURSERY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, str(NURSERY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     for process in processes:
