@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-
 from localsmith.core.errors import LocalsmithError, ModelLoadError
+
 from localsmith.loading import Part, Report
 
 
