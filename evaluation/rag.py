@@ -169,11 +169,11 @@ def run_rag(
     records = []
     for done, (question, is_answerable) in enumerate(tasks, start=1):
         key = question.id if is_answerable else f"{question.id} without its document"
-        record = journal.get(key) if journal else None
+        record = journal.get(key) if journal is not None else None
         if record is None:
             article = articles[question.article]
             record = _record(key, question, article, is_answerable, ask, search, embedder_seconds)
-            if journal:
+            if journal is not None:
                 journal.add(key, record)
         records.append(record)
         if on_record:

@@ -105,7 +105,7 @@ def rag(
         _print_table(figures, ls.engine.name)
     if json:
         write_results(json, figures, command=_command())
-        if journal:
+        if journal is not None:
             journal.close(json.with_suffix(".answers.jsonl"))
 
 
