@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -60,10 +61,7 @@ def render(
     with st.sidebar:
         conversation_list.show(front, runs, conversation.id if conversation else "")
         st.space("small")
-        picked = pick_collection(front, collection, key="chat-collection")
-    if picked != collection:
-        _set_collection(front, conversation, picked)
-        collection = picked
+        pick_collection(front, collection, partial(_set_collection, front, conversation))
 
     with status:
         loading.show(front)

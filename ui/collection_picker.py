@@ -6,6 +6,8 @@ Documents page.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 import structlog
 
@@ -35,22 +37,22 @@ def _sizes(front: FrontDoor) -> dict[str, int]:
         return {DEFAULT_COLLECTION: 0}
 
 
-def pick_collection(front: FrontDoor, current: str, key: str, label: str = "Answers come from") -> str:
-    """Show the box with `current` chosen and return what is chosen.
+def pick_collection(
+    front: FrontDoor, current: str, on_pick: Callable[[str], None], label: str = "Answers come from"
+) -> None:
+    """Show the box with `current` chosen.
 
     Args:
         front: The front door.
         current: The collection in use; listed even where it was deleted meanwhile.
-        key: Unique among the page's widgets.
+        on_pick: Called with the name when a person chooses another.
         label: What the choice is for.
     """
     names = collection_names(front)
     if current not in names:
         names.append(current)
-
-    # The session's value is what counts, whatever the box remembered from another conversation.
-    if st.session_state.get(key) not in names or st.session_state.get(f"{key}-of") != current:
-        st.session_state[key] = current
-    chosen = st.selectbox(label, names, key=key)
-    st.session_state[f"{key}-of"] = chosen
-    return str(chosen)
+    # Every collection has a box of its own: what one box remembers can't leak into another conversation.
+    key = f"collection-box-{current}"
+    st.selectbox(
+        label, names, index=names.index(current), key=key, on_change=lambda: on_pick(st.session_state[key])
+    )

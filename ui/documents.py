@@ -51,22 +51,26 @@ def _collection(front: FrontDoor) -> str:
         current = DEFAULT_COLLECTION  # people come here to add their own
     st.session_state["documents-visited"] = True
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        picked = pick_collection(front, current, key="documents-collection", label="Collection")
+        pick_collection(front, current, _choose, label="Collection")
         # The key changes with each collection made: a new box is a closed one.
         box = f"new-collection-{st.session_state.get(_CREATED, 0)}"
         with st.popover("New", icon=":material/create_new_folder:", key=box):
             created = _new_collection(front)
-        if picked != DEFAULT_COLLECTION:
+        if current != DEFAULT_COLLECTION:
             st.button(
                 "Delete", icon=":material/delete:", key="delete-collection", on_click=_delete_collection,
-                args=(front, picked),
+                args=(front, current),
             )  # fmt: skip
     if created:
-        st.session_state[_COLLECTION] = created
+        _choose(created)
         st.session_state[_CREATED] = st.session_state.get(_CREATED, 0) + 1
         st.rerun()
-    st.session_state[_COLLECTION] = picked
-    return str(picked)
+    _choose(current)
+    return current
+
+
+def _choose(name: str) -> None:
+    st.session_state[_COLLECTION] = name
 
 
 def _new_collection(front: FrontDoor) -> str:
