@@ -42,7 +42,9 @@ class Shelf:
     passages: Sequence[Passage] = (passage(BRIDGE, 1), passage(FRANCE, 2))
     queries: list[str] = field(default_factory=list)
 
-    def search(self, query: str, collection: str, k: int = 8, document_ids: Sequence[str] = ()) -> list[Passage]:
+    def search(
+        self, query: str, collection: str, k: int = 8, document_ids: Sequence[str] = ()
+    ) -> list[Passage]:
         if collection != "default":
             raise IndexNotFoundError(f"There is no collection {collection!r}.")
         self.queries.append(query)
@@ -275,10 +277,11 @@ def test_many_waiting_runs_do_not_block_the_event_loop() -> None:
 
 
 def test_cancelling_the_task_stops_the_model() -> None:
-    model = CountingModel(["word " * 2000], token_delay_s=0.001)
+    model = CountingModel(["word " * 2000], n_ctx=8000, token_delay_s=0.001)
+    strategy = RagStrategy(model, Shelf(), AnswerSettings(max_tokens=3000))
 
     async def ask_and_leave() -> None:
-        task = asyncio.create_task(RagStrategy(model, Shelf()).ainvoke(ASKED))
+        task = asyncio.create_task(strategy.ainvoke(ASKED))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -289,6 +292,7 @@ def test_cancelling_the_task_stops_the_model() -> None:
     while not model.is_cancelled and time.monotonic() < deadline:
         time.sleep(0.01)
     assert model.is_cancelled
+    assert model.last.usage.completion_tokens < 1000
 
 
 @pytest.mark.real_model

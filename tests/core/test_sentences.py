@@ -19,7 +19,10 @@ def test_sentences_hold_every_character_that_is_not_white_space_once(text: str) 
     ("text", "sentences"),
     [
         ("One. Two! Three?", ["One.", "Two!", "Three?"]),
-        ("Dr. Li paid $1.5 million. Then J. R. Smith left.", ["Dr. Li paid $1.5 million.", "Then J. R. Smith left."]),
+        (
+            "Dr. Li paid $1.5 million. Then J. R. Smith left.",
+            ["Dr. Li paid $1.5 million.", "Then J. R. Smith left."],
+        ),
         ("See e.g. the U.S. Army. Done.", ["See e.g. the U.S. Army.", "Done."]),
         ("你好。再见！", ["你好。", "再见！"]),
         ("هل هذا صحيح؟ نعم.", ["هل هذا صحيح؟", "نعم."]),

@@ -74,6 +74,10 @@ def test_the_short_answer_is_the_first_line_up_to_its_citation(text: str, short:
 def test_a_passage_is_relevant_if_it_lies_in_the_paragraph_and_holds_the_answer() -> None:
     assert is_relevant(BOUCH, QUESTIONS[0], ARTICLES[0])
     assert not is_relevant(FELL, QUESTIONS[0], ARTICLES[0])  # another paragraph
+    elsewhere = Article("b.txt", ("Thomas Bouch was born in 1822.", "The Tay Bridge is by Thomas Bouch."))
+    question = GoldQuestion("q", 0, 1, "Who designed the Tay Bridge?", ("Thomas Bouch",))
+    assert not is_relevant(passage(elsewhere, 0, 30), question, elsewhere)
+    assert is_relevant(passage(elsewhere, 32, 66), question, elsewhere)
     assert not is_relevant(passage(ARTICLES[0], 0, 14), QUESTIONS[0], ARTICLES[0])  # without the answer
     assert not is_relevant(PARIS, QUESTIONS[0], ARTICLES[0])  # another document
 

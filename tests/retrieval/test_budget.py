@@ -85,7 +85,9 @@ def part(result: Fitted, name: str) -> BudgetPart:
 
 
 def story(number: int, num_sentences: int = 12) -> str:
-    return " ".join(f"Fact {number}{i} is about thing{number}x{i} in town{number}y{i}." for i in range(num_sentences))
+    return " ".join(
+        f"Fact {number}{i} is about thing{number}x{i} in town{number}y{i}." for i in range(num_sentences)
+    )
 
 
 STORIES = [passage(story(n), n, document=f"d{n}") for n in range(1, 9)]
@@ -118,7 +120,9 @@ def test_the_rendered_prompt_never_exceeds_the_window_nor_the_time(
             Window(counter, n_ctx),
             passages,
             system=system,
-            examples=[Message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(examples)],
+            examples=[
+                Message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(examples)
+            ],
             history=[Message(role, text) for role, text in history],  # type: ignore[arg-type]
             reserve_tokens=reserve_tokens,
             time_limit_tokens=time_limit_tokens,

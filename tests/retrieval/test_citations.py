@@ -12,7 +12,9 @@ TEXT = "The Broncos won Super Bowl 50. They beat Carolina 24-10 on February 7, 2
 OTHER = "Paris is the capital of France. About 2,102,650 people live there."
 
 # Text full of what the parser looks at, and any text at all.
-MARKUP = st.lists(st.sampled_from(list("[]123,9;` \n.a0") + ["[1]", "[2, 9]", "```", "passage "]), max_size=40)
+MARKUP = st.lists(
+    st.sampled_from(list("[]123,9;` \n.a0") + ["[1]", "[2, 9]", "```", "passage "]), max_size=40
+)
 ANY_TEXT = st.one_of(st.text(max_size=120), MARKUP.map("".join))
 
 
@@ -32,14 +34,18 @@ def test_parsing_never_raises_and_the_pieces_are_the_text(text: str) -> None:
 
 
 @given(ANY_TEXT, st.integers(0, 3))
-def test_a_cleaned_answer_names_only_passages_and_cleaning_it_again_changes_nothing(text: str, num: int) -> None:
+def test_a_cleaned_answer_names_only_passages_and_cleaning_it_again_changes_nothing(
+    text: str, num: int
+) -> None:
     cleaned, _ = clean(text, num)
     assert all(1 <= number <= num for piece in parse(cleaned) for number in piece.numbers)
     assert clean(cleaned, num) == (cleaned, ())
 
 
 @given(ANY_TEXT, st.integers(0, 3), st.data())
-def test_what_was_streamed_is_the_cleaned_answer_however_it_was_cut(text: str, num: int, data: st.DataObject) -> None:
+def test_what_was_streamed_is_the_cleaned_answer_however_it_was_cut(
+    text: str, num: int, data: st.DataObject
+) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     stream = MarkerStream(num)
     shown = "".join(
@@ -47,6 +53,13 @@ def test_what_was_streamed_is_the_cleaned_answer_however_it_was_cut(text: str, n
     )
     shown += stream.close()
     assert shown == clean(text.strip(), num)[0].rstrip()
+
+
+def test_code_is_streamed_as_written_a_letter_at_a_time() -> None:
+    for text in ("use `a[9] + b` here [1]", "```\nb[9]\n``` and [9]", "an odd ` tick [9]\nnext [9] line"):
+        stream = MarkerStream(1)
+        shown = "".join(stream.feed(letter) for letter in text) + stream.close()
+        assert shown == clean(text, 1)[0].rstrip()
 
 
 @given(ANY_TEXT)
@@ -72,6 +85,11 @@ def test_checking_never_raises_and_every_quote_is_the_passages_text(text: str) -
 )
 def test_every_way_to_write_a_citation_is_read(text: str, numbers: list[tuple[int, ...]]) -> None:
     assert [piece.numbers for piece in parse(text) if piece.numbers] == numbers
+
+
+def test_code_that_spans_sentences_holds_no_citation() -> None:
+    assert check("```\n\n[3]", PASSAGES).text == "```\n\n[3]"
+    assert check("```\n\n[1]", PASSAGES).citations == ()
 
 
 def test_a_number_without_a_passage_is_taken_out_and_noted() -> None:
