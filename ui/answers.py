@@ -42,6 +42,10 @@ def show_answer(
         st.caption("Stopped." if answer.text else "Stopped before the first word.")
     elif answer.stop_reason in ("time_limit", "step_limit"):
         st.caption("Ended at the limit set for answers; it may be incomplete.")
+    elif answer.stop_reason == "answered" and answer.passages and not answer.citations:
+        st.caption(
+            ":material/help: No passage was found that supports this answer. Check it before you use it."
+        )
     _sources(turn.id, answer)
     st.html(_meta(answer))
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"actions-{turn.id}"):

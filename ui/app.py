@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from localsmith.ui.frontdoor import FrontDoor
     from localsmith.ui.ingests import Ingests
     from localsmith.ui.runs import AnswerRuns
+
+WARM_UP_DELAY_S = 0.7
 
 # Drawn here: for its named icons and for emoji Streamlit's page asks a font server on the internet.
 _ICON = (
@@ -111,7 +114,8 @@ def _services(_factory: Callable[[], FrontDoor]) -> Services:
     from localsmith.ui.runs import AnswerRuns
 
     front = _factory()
-    front.warm_up()
+    # The browser, on the same processor, draws the page meanwhile.
+    threading.Timer(WARM_UP_DELAY_S, front.warm_up).start()
     return Services(front, AnswerRuns(front), Ingests(front))
 
 

@@ -27,7 +27,7 @@ def show(front: FrontDoor) -> None:
     failed = [state for state in states if state.state == "failed"]
     if failed:
         _failures(front, failed)
-    if any(state.state == "loading" for state in states):
+    if any(state.state not in ("ready", "failed") for state in states):
         st.session_state.setdefault(_SINCE, time.monotonic())
         _progress(front, len(failed))
 
@@ -46,7 +46,7 @@ def _failures(front: FrontDoor, failed: list[LoadingState]) -> None:
 @st.fragment(run_every=TICK_S)
 def _progress(front: FrontDoor, num_failed: int) -> None:
     states = front.loading
-    loading = [state for state in states if state.state == "loading"]
+    loading = [state for state in states if state.state not in ("ready", "failed")]
     if not loading or sum(state.state == "failed" for state in states) != num_failed:
         st.rerun()
     elapsed = words.duration(time.monotonic() - st.session_state.get(_SINCE, time.monotonic()))

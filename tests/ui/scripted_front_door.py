@@ -6,6 +6,7 @@ words are scripted. The question says what to do:
     slow     reads for a long time, then writes a word at a time
     error please    fails with an error of ours
     crash please    fails with one that nobody foresaw
+    unsourced  answers without a citation
     hostile  answers with HTML, a remote picture and a script link
 """
 
@@ -141,6 +142,8 @@ class ScriptedFrontDoor:
 def _words(asked: str, passages: Sequence[Passage]) -> list[str]:
     if "hostile" in asked:
         return [HOSTILE]
+    if "unsourced" in asked:
+        return ["It ", "is ", "so."]
     if not passages:
         return ["The documents ", "don't ", "answer ", "this."]
     first = " ".join(passages[0].chunk.text.split()[:18])

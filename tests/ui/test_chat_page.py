@@ -143,6 +143,14 @@ def test_hostile_words_run_nothing_and_load_nothing(chat: Server, page: Page) ->
     expect(page.locator(".ls-question")).to_contain_text("<img src=http")
 
 
+def test_an_answer_without_a_source_is_marked(chat: Server, page: Page) -> None:
+    open_chat(page, chat)
+    ask(page, "unsourced trace tree")
+    expect(page.get_by_text("No passage was found that supports this answer.")).to_be_visible()
+    ask(page, "trace tree")
+    expect(page.get_by_text("No passage was found that supports this answer.")).to_have_count(1)
+
+
 def test_errors_are_told_and_the_conversation_stays(chat: Server, page: Page) -> None:
     open_chat(page, chat)
     ask(page, "error please")

@@ -28,6 +28,8 @@ def test_a_paper_dropped_into_the_browser_is_asked_and_cited(
     assert browser_model_path.exists() and embedder_path.exists()
     (server.home / "models").symlink_to(models_home / "models")
     server.environment["LOCALSMITH_MODEL__NAME"] = MODEL
+    # What a busy machine reads in 15 s varies; what the model reads here must not.
+    server.environment["LOCALSMITH_ANSWER__SECONDS_TO_FIRST_TOKEN"] = "120"
     program = Path(sys.executable).with_name("localsmith")
     server.start([str(program), "ui", "--no-open", "--port", str(server.port)])
 
@@ -53,7 +55,9 @@ def test_a_paper_dropped_into_the_browser_is_asked_and_cited(
     source = page.get_by_role("button", name=re.compile(r"\[\d\] tracemonkey\.pdf, page \d+")).first
     source.click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.locator("blockquote").first).to_contain_text(re.compile("trace", re.IGNORECASE))
+    expect(dialog.locator("blockquote").first).to_contain_text(
+        re.compile(r"\b(trace|tree)s?\b", re.IGNORECASE)
+    )
     expect(dialog.locator("img").first).to_be_visible()
     assert dialog.locator("img").first.evaluate("image => image.naturalWidth") >= 500
 
