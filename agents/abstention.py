@@ -11,7 +11,7 @@ Example:
 
 from __future__ import annotations
 
-from ..retrieval.citations import MarkerStream, strip_markers
+from ..retrieval.citations import Correct, MarkerStream, strip_markers
 
 ABSTENTION = "The documents don't answer this."
 
@@ -24,13 +24,14 @@ class AnswerStream:
         is_abstention: Whether the model abstained; what it wrote after that sentence is not shown.
     """
 
-    def __init__(self, num_passages: int) -> None:
+    def __init__(self, num_passages: int, correct: Correct | None = None) -> None:
         """Start an empty stream.
 
         Args:
             num_passages: Passages that the model read.
+            correct: Says which number to show behind a claim; None to leave them.
         """
-        self._markers = MarkerStream(num_passages)
+        self._markers = MarkerStream(num_passages, correct)
         self._raw = ""
         self._held = ""
         self.text = ""

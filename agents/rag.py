@@ -44,7 +44,7 @@ from ..core.types import (
     Usage,
 )
 from ..retrieval.budget import Fitted, fit
-from ..retrieval.citations import check
+from ..retrieval.citations import Corrections, check
 from .abstention import ABSTENTION, AnswerStream
 from .prompts import load_prompt
 from .rewrite import is_plainly_standalone, rewrite
@@ -227,7 +227,8 @@ class _Run:
         sampling = SamplingParams(
             max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed
         )
-        stream = AnswerStream(len(fitted.passages))
+        corrections = Corrections(fitted.passages, self._question.text)
+        stream = AnswerStream(len(fitted.passages), corrections)
         generation = self._model.submit(fitted.messages, sampling, cancel=self._cancel)
         try:
             for part in generation:
@@ -242,7 +243,7 @@ class _Run:
         if rest := stream.close():
             yield Delta(rest)
         self._step("generate", f"Ended by {generation.finish_reason}", begun, generation.usage)
-        yield from self._conclude(stream, fitted)
+        yield from self._conclude(stream, fitted, corrections.made)
 
     def _show(self, stream: AnswerStream, part: Delta) -> Generator[Event, None, None]:
         if not stream.has_begun:
@@ -250,7 +251,9 @@ class _Run:
         if shown := stream.feed(part.text):
             yield Delta(shown)
 
-    def _conclude(self, stream: AnswerStream, fitted: Fitted) -> Generator[Event, None, None]:
+    def _conclude(
+        self, stream: AnswerStream, fitted: Fitted, corrected: set[int]
+    ) -> Generator[Event, None, None]:
         """Check the citations and end the run."""
         if stream.is_abstention:
             yield self._final(stream.text, "abstained")
@@ -259,8 +262,9 @@ class _Run:
             raise GenerationError("The model ended without a word.", hint="Ask again in other words.")
         yield Progress("checking")
         begun = time.monotonic()
-        checked = check(stream.text, fitted.passages, self._question.text)
+        checked = check(stream.text, fitted.passages, self._question.text, corrected)
         notes = (
+            *(f"[{number}] was named in place of a passage that doesn't say it." for number in corrected),
             *(f"[{number}] names no passage and was taken out." for number in stream.removed),
             *checked.notes,
         )

@@ -59,7 +59,7 @@ class RetrievalSettings(_Section):
 
     chunk_tokens: int = Field(200, ge=32, le=8192, description="Longest chunk, by the embedding tokenizer.")
     chunk_overlap_tokens: int = Field(32, ge=0, le=1024, description="Tokens repeated between chunks.")
-    k: int = Field(8, ge=1, le=100, description="Passages looked for.")
+    k: int = Field(5, ge=1, le=100, description="Passages looked for.")
     max_file_bytes: int = Field(200_000_000, ge=1, description="Larger files are refused.")
     max_text_chars: int = Field(20_000_000, ge=1, description="A document's text may not be longer.")
     parse_timeout_s: float = Field(120.0, gt=0, description="A parser that takes longer is stopped.")

@@ -23,6 +23,9 @@ from .speed import SPEED_FILE, Speed, SpeedStore
 REFERENCE_PROMPT_TOKENS = 1000
 """Length of the prompt whose first token must come in time: a question over about five passages."""
 
+READING_EXPONENT = 0.55
+"""How much of the ratio of parameters shows in the reading speed: 3.6 times as many read half as fast."""
+
 _MEMORY_FACTOR = 1.3  # the weights, their repacked copies and the KV cache
 _MEMORY_BESIDE_BYTES = 1_000_000_000  # the embedder, the pages and the system
 AUTO = "auto"
@@ -113,12 +116,14 @@ def choose_here(settings: Settings) -> tuple[Choice, dict[str, Speed]]:
 def predict_speed(entry: CatalogEntry, speeds: Mapping[str, Speed]) -> tuple[Speed, CatalogEntry] | None:
     """Predict a model's speed from the measured model nearest to it in size.
 
-    Reading a prompt is bound by multiplications, two for every parameter but the token embedding, so its
-    speed falls with the ratio of `active_parameters`; writing is bound by reading all weights from memory, so
-    its speed falls with the ratio of the files' sizes.
+    Reading a prompt is bound by multiplications, two for every parameter but the token embedding; but a
+    larger model's matrices keep the processor busier, so its speed falls with less than the ratio of
+    `active_parameters`: with that ratio to the power of `READING_EXPONENT`. Writing is bound by reading all
+    weights from memory, so its speed falls with the ratio of the files' sizes.
 
     Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1 (C_forward = 2N, N
-    without embeddings); the parameters are those of the models' cards.
+    without embeddings); the exponent is measured, see docs/experiments.md; the parameters are those of the
+    models' cards.
 
     Returns:
         The speed and the model it was predicted from, or None where none of its family was measured.
@@ -132,7 +137,8 @@ def predict_speed(entry: CatalogEntry, speeds: Mapping[str, Speed]) -> tuple[Spe
     speed = speeds[nearest.name]
     return (
         Speed(
-            speed.prompt_tokens_per_s * nearest.active_parameters / entry.active_parameters,
+            speed.prompt_tokens_per_s
+            * (nearest.active_parameters / entry.active_parameters) ** READING_EXPONENT,
             speed.decode_tokens_per_s * nearest.size_bytes / entry.size_bytes,
         ),
         nearest,

@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..core.sentences import sentence_spans
@@ -24,11 +24,19 @@ from .words import content_words, names, numbers
 MIN_SUPPORT = 0.6
 # An answer without any citation gets the best passage attached from this support on.
 MIN_ATTACH_SUPPORT = 0.8
+# How much better another passage must say a claim than the one named, before it is named instead; small
+# models often find the answer and name the wrong passage.
+MIN_CORRECTION_GAIN = 0.2
+_QUESTION_WEIGHT = 0.5
 
 _MARKER = re.compile(r"\[\s*(?:passages?\s+)?(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*\]", re.IGNORECASE)
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 # What may still become a marker when more text comes, with the white space before it.
 _OPEN_MARKER = re.compile(r"\s*\[\s*(?:p[a-z]{0,7}\s*)?[\d,;\s]{0,40}\Z|\s+\Z", re.IGNORECASE)
+
+
+Correct = Callable[[str, int], int]
+"""Called with a claim and the number written behind it; returns the number to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +113,13 @@ def strip_markers(text: str) -> str:
     return "".join(kept)
 
 
-def clean(text: str, num_passages: int) -> tuple[str, tuple[int, ...]]:
-    """Take out the numbers that name no passage.
+def clean(text: str, num_passages: int, correct: Correct | None = None) -> tuple[str, tuple[int, ...]]:
+    """Take out the numbers that name no passage, and correct the others.
 
     Args:
         text: An answer.
         num_passages: Passages that the model read.
+        correct: Says which number to show; None to leave them.
 
     Returns:
         The text, every marker written `[n]` or `[n, m]`, and the numbers taken out.
@@ -120,6 +129,9 @@ def clean(text: str, num_passages: int) -> tuple[str, tuple[int, ...]]:
     for piece in parse(text):
         good = [number for number in piece.numbers if 1 <= number <= num_passages]
         removed += [number for number in piece.numbers if number not in good]
+        if correct is not None and good:
+            claim = _last_claim("".join(kept))
+            good = list(dict.fromkeys(correct(claim, number) for number in good))
         if not piece.numbers:
             kept.append(piece.text)
         elif good:
@@ -136,13 +148,15 @@ class MarkerStream:
         removed: Numbers taken out so far.
     """
 
-    def __init__(self, num_passages: int) -> None:
+    def __init__(self, num_passages: int, correct: Correct | None = None) -> None:
         """Start an empty stream.
 
         Args:
             num_passages: Passages that the model read.
+            correct: Says which number to show; None to leave them.
         """
         self._num_passages = num_passages
+        self._correct = correct
         self._text = ""
         self._sent = 0
         self.removed: tuple[int, ...] = ()
@@ -157,20 +171,23 @@ class MarkerStream:
         return self._send(self._text.rstrip())
 
     def _send(self, ready: str) -> str:
-        cleaned, self.removed = clean(ready.lstrip(), self._num_passages)
+        cleaned, self.removed = clean(ready.lstrip(), self._num_passages, self._correct)
         cleaned = cleaned.rstrip()
         fresh = cleaned[self._sent :]
         self._sent = max(self._sent, len(cleaned))
         return fresh
 
 
-def check(text: str, passages: Sequence[Passage], question: str = "") -> Checked:
+def check(
+    text: str, passages: Sequence[Passage], question: str = "", corrected: Collection[int] = ()
+) -> Checked:
     """Check every citation of an answer; attach one where there is none and a passage supports it well.
 
     Args:
         text: The completion.
         passages: What the model read; `[n]` names `passages[n - 1]`.
         question: Its words choose between sentences that support a claim equally well.
+        corrected: Numbers that stand in place of what the model wrote; they count as attached.
 
     Returns:
         The cleaned text and its citations.
@@ -180,7 +197,8 @@ def check(text: str, passages: Sequence[Passage], question: str = "") -> Checked
     citations = []
     for claim, found in _claims(text):
         for number in found:
-            citations.append(_cite(number, passages[number - 1], claim, question, is_attached=False))
+            is_attached = number in corrected
+            citations.append(_cite(number, passages[number - 1], claim, question, is_attached=is_attached))
     if not citations and content_words(text):
         best = _best(text, passages, question)
         if best is not None and best.is_supported and best.support >= MIN_ATTACH_SUPPORT:
@@ -191,6 +209,49 @@ def check(text: str, passages: Sequence[Passage], question: str = "") -> Checked
             notes.append("The answer cites no passage, and none supports it well.")
     notes += [f"[{c.number}] does not clearly say: {c.claim}" for c in citations if not c.is_supported]
     return Checked(text, tuple(citations), tuple(notes))
+
+
+class Corrections:
+    """Names the passage that says a claim where the model named one that doesn't; a `Correct`.
+
+    Attributes:
+        made: Numbers shown in place of others.
+    """
+
+    def __init__(self, passages: Sequence[Passage], question: str = "") -> None:
+        """Keep what claims are compared with.
+
+        Args:
+            passages: What the model read.
+            question: Its words tell passages apart that hold a short claim equally well.
+        """
+        self._passages = passages
+        self._question = question
+        self._known: dict[tuple[str, int], int] = {}
+        self.made: set[int] = set()
+
+    def __call__(self, claim: str, number: int) -> int:
+        """Return the number to show behind `claim`."""
+        if (claim, number) not in self._known:
+            self._known[claim, number] = self._decide(claim, number)
+        return self._known[claim, number]
+
+    def _decide(self, claim: str, number: int) -> int:
+        scores = {n: self._score(claim, passage) for n, passage in enumerate(self._passages, start=1)}
+        best = max(scores, key=lambda n: scores[n])
+        if scores[best] < scores[number] + MIN_CORRECTION_GAIN:
+            return number
+        self.made.add(best)
+        return best
+
+    def _score(self, claim: str, passage: Passage) -> float:
+        """Return 0 where the passage doesn't say the claim, else 1 to 2.5 by the words it shares."""
+        found = support(claim, passage, self._question)
+        if not found.is_enough:
+            return 0.0
+        asked = content_words(self._question) - content_words(claim)
+        said = content_words(passage.chunk.text)
+        return 1 + found.share + _QUESTION_WEIGHT * (len(asked & said) / len(asked) if asked else 0.0)
 
 
 def support(claim: str, passage: Passage, question: str = "") -> Support:
@@ -235,16 +296,34 @@ def _best_sentence(text: str, claimed: set[str], asked: set[str]) -> tuple[int, 
     return best
 
 
+def _last_claim(text: str) -> str:
+    """Return the last sentence that says something, without markers."""
+    for start, end in reversed(list(sentence_spans(text))):
+        claim = strip_markers(text[start:end]).strip()
+        if content_words(claim):
+            return claim
+    return strip_markers(text).strip()
+
+
 def _claims(text: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield every sentence with markers, without them, and its numbers; a bare marker takes the last."""
     claim = ""
+    markers = list(_markers(text))  # of the whole text, for code may span sentences
     for start, end in sentence_spans(text):
-        sentence = text[start:end]
-        own = strip_markers(sentence).strip()
+        own = strip_markers(text[start:end]).strip()
         claim = own if content_words(own) else claim or own
-        found = tuple(number for piece in parse(sentence) for number in piece.numbers)
+        found = tuple(number for at, named in markers if start <= at < end for number in named)
         if found:
             yield claim, found
+
+
+def _markers(text: str) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield where each marker begins, and its numbers."""
+    start = 0
+    for piece in parse(text):
+        if piece.numbers:
+            yield start, piece.numbers
+        start += len(piece.text)
 
 
 def _cite(number: int, passage: Passage, claim: str, question: str, is_attached: bool) -> Citation:
