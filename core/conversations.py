@@ -16,97 +16,31 @@ Example:
 
 from __future__ import annotations
 
-import functools
 import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
+from .conversation_rows import (
+    MIGRATIONS,
+    Conversation,
+    Turn,
+    answer_adapter,
+    messages_of,
+    shortened,
+    storable,
+    to_answer,
+    to_turn,
+)
 from .database import Database
 from .errors import IndexNotFoundError
 from .feedback import Feedback, FeedbackStore
 from .types import DEFAULT_COLLECTION, Answer, Message
 
-MAX_TITLE_CHARS = 80
+__all__ = ["Conversation", "ConversationStore", "Turn"]
+
 SECONDS_PER_DAY = 86_400.0
-
-_MIGRATIONS = (
-    """
-    CREATE TABLE conversations (
-        id TEXT PRIMARY KEY, title TEXT NOT NULL, collection TEXT NOT NULL,
-        created_at REAL NOT NULL, updated_at REAL NOT NULL, deleted_at REAL);
-    CREATE TABLE turns (
-        id TEXT PRIMARY KEY,
-        conversation_id TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
-        position INTEGER NOT NULL, question TEXT NOT NULL, asked_at REAL NOT NULL,
-        error TEXT NOT NULL DEFAULT '', hint TEXT NOT NULL DEFAULT '',
-        UNIQUE (conversation_id, position));
-    CREATE TABLE answers (
-        id TEXT PRIMARY KEY,
-        turn_id TEXT NOT NULL REFERENCES turns(id) ON DELETE CASCADE,
-        attempt INTEGER NOT NULL, text TEXT NOT NULL, answer_json TEXT NOT NULL,
-        trace_id TEXT NOT NULL, created_at REAL NOT NULL,
-        UNIQUE (turn_id, attempt));
-    CREATE TABLE feedback (
-        answer_id TEXT PRIMARY KEY REFERENCES answers(id) ON DELETE CASCADE,
-        rating INTEGER NOT NULL, correction TEXT NOT NULL, updated_at REAL NOT NULL);
-    CREATE INDEX answers_by_trace ON answers(trace_id)
-    """,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """A conversation as it stands in the list.
-
-    Attributes:
-        id: Stable identifier, safe in a URL.
-        title: Its name, the first question's words until someone renames it.
-        collection: The collection its questions are asked over.
-        created_at: Seconds since the epoch, UTC.
-        updated_at: When it was last written to.
-    """
-
-    id: str
-    title: str
-    collection: str
-    created_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A question and the latest answer to it.
-
-    Attributes:
-        id: Stable identifier.
-        conversation_id: The conversation it belongs to.
-        position: Order within it, from 0.
-        question: The question as typed.
-        asked_at: Seconds since the epoch, UTC.
-        answer_id: Identifier of the answer, for feedback; "" where there is none.
-        answer: The latest answer; None while it is being made, after a failure and after a crash.
-        num_answers: How often it was answered.
-        error: Why the last try failed, in words for people, or "".
-        hint: What to do about it, or "".
-    """
-
-    id: str
-    conversation_id: str
-    position: int
-    question: str
-    asked_at: float
-    answer_id: str = ""
-    answer: Answer | None = None
-    num_answers: int = 0
-    error: str = ""
-    hint: str = ""
 
 
 class ConversationStore:
@@ -122,7 +56,7 @@ class ConversationStore:
         Raises:
             StorageError: The file can't be used.
         """
-        self._database = Database(path, _MIGRATIONS)
+        self._database = Database(path, MIGRATIONS)
         self.feedback = FeedbackStore(self._database, self._to_feedback)
         with self._database.transaction() as connection:
             connection.execute(
@@ -136,7 +70,7 @@ class ConversationStore:
             StorageError: The disk failed.
         """
         now = time.time()
-        conversation = Conversation(uuid.uuid4().hex, _shortened(title), collection, now, now)
+        conversation = Conversation(uuid.uuid4().hex, shortened(title), collection, now, now)
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO conversations VALUES (?, ?, ?, ?, ?, NULL)",
@@ -168,7 +102,7 @@ class ConversationStore:
             StorageError: The disk failed.
         """
         if title.strip():
-            self._update(conversation_id, "title", _shortened(title))
+            self._update(conversation_id, "title", shortened(title))
 
     def set_collection(self, conversation_id: str, collection: str) -> None:
         """Ask the conversation's next questions over another collection.
@@ -201,7 +135,7 @@ class ConversationStore:
             IndexNotFoundError: There is no such conversation.
             StorageError: The disk failed.
         """
-        question = _storable(question)
+        question = storable(question)
         now = time.time()
         with self._database.transaction() as connection:
             known = connection.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation_id,))
@@ -232,12 +166,12 @@ class ConversationStore:
             StorageError: The disk failed.
         """
         answer_id = uuid.uuid4().hex
-        body = json.dumps(_adapter().dump_python(answer))
+        body = json.dumps(answer_adapter().dump_python(answer))
         with self._database.transaction() as connection:
             stored = connection.execute(
                 "INSERT INTO answers SELECT ?, id, (SELECT count(*) FROM answers WHERE turn_id = turns.id),"
                 " ?, ?, ?, ? FROM turns WHERE id = ?",
-                (answer_id, _storable(answer.text), body, answer.trace_id, time.time(), turn_id),
+                (answer_id, storable(answer.text), body, answer.trace_id, time.time(), turn_id),
             )
             connection.execute("UPDATE turns SET error = '', hint = '' WHERE id = ?", (turn_id,))
         return answer_id if stored.rowcount else ""
@@ -251,7 +185,7 @@ class ConversationStore:
         with self._database.transaction() as connection:
             connection.execute(
                 "UPDATE turns SET error = ?, hint = ? WHERE id = ?",
-                (_storable(message), _storable(hint), turn_id),
+                (storable(message), storable(hint), turn_id),
             )
 
     def turns(self, conversation_id: str) -> list[Turn]:
@@ -264,7 +198,7 @@ class ConversationStore:
             " WHERE t.conversation_id = ? ORDER BY t.position",
             (conversation_id,),
         )
-        return [_to_turn(row) for row in rows]
+        return [to_turn(row) for row in rows]
 
     def history(self, conversation_id: str, before: int | None = None) -> tuple[Message, ...]:
         """Return the answered turns as messages, oldest first.
@@ -274,7 +208,7 @@ class ConversationStore:
             before: Only turns with a smaller position; None for all.
         """
         turns = [t for t in self.turns(conversation_id) if before is None or t.position < before]
-        return _messages(turns)
+        return messages_of(turns)
 
     def close(self) -> None:
         """Close the file."""
@@ -289,7 +223,7 @@ class ConversationStore:
             )
 
     def _to_feedback(self, row: sqlite3.Row) -> Feedback:
-        answer = _to_answer(row["answer_json"], row["text"])
+        answer = to_answer(row["answer_json"], row["text"])
         return Feedback(
             answer_id=row["answer_id"],
             trace_id=answer.trace_id,
@@ -300,43 +234,3 @@ class ConversationStore:
             correction=row["correction"],
             updated_at=row["updated_at"],
         )
-
-
-@functools.cache
-def _adapter() -> TypeAdapter[Answer]:
-    return TypeAdapter(Answer)
-
-
-def _to_answer(body: str, text: str) -> Answer:
-    try:
-        return _adapter().validate_python(json.loads(body))
-    except (ValidationError, ValueError):
-        # Written by a version with other fields: the words are worth more than an error page.
-        return Answer(text, "answered")
-
-
-def _to_turn(row: sqlite3.Row) -> Turn:
-    values: dict[str, Any] = {
-        name: row[name] for name in ("id", "conversation_id", "position", "question", "asked_at")
-    }
-    if row["answer_id"] is not None:
-        values |= {"answer_id": row["answer_id"], "answer": _to_answer(row["answer_json"], row["text"])}
-    return Turn(**values, num_answers=row["num_answers"], error=row["error"], hint=row["hint"])
-
-
-def _messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
-    messages: list[Message] = []
-    for turn in turns:
-        if turn.answer is not None and turn.answer.text:
-            messages += [Message("user", turn.question), Message("assistant", turn.answer.text)]
-    return tuple(messages)
-
-
-def _shortened(title: str) -> str:
-    words = " ".join(_storable(title).split()) or "New conversation"
-    return words if len(words) <= MAX_TITLE_CHARS else words[: MAX_TITLE_CHARS - 1].rstrip() + "…"
-
-
-def _storable(text: str) -> str:
-    # SQLite holds UTF-8: a lone surrogate would fail the whole write.
-    return text.encode("utf-8", "replace").decode("utf-8")
