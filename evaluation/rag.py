@@ -105,12 +105,12 @@ def short_answer(text: str) -> str:
 
     Returns:
         The first line up to its first citation marker or its first sentence's end, whichever comes first,
-        without emphasis, quotes and the mark at the end.
+        without emphasis, quotes, a marker in front and the mark at the end.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    line = _MARKER.split(lines[0], maxsplit=1)[0]
+    line = next((part for part in _MARKER.split(lines[0]) if part.strip(_EMPHASIS)), "")
     spans = sentence_spans(line)
     first = line[spans[0][0] : spans[0][1]] if spans else line
     return first.strip(_EMPHASIS).rstrip(".!,;:").strip(_EMPHASIS)

@@ -98,13 +98,14 @@ def ui(
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
 ) -> None:
     """Open the chat in the browser."""
-    import subprocess
+    import os
 
     from .core.settings import load_settings
     from .ui.launch import command
 
     settings = load_settings(**({"ui": {"port": port}} if port else {}))
-    raise typer.Exit(subprocess.call(command(settings, open_browser=open_browser)))
+    words = command(settings, open_browser=open_browser)
+    os.execv(words[0], words)  # the server takes this process's place, so that stopping one stops both
 
 
 @app.command()

@@ -30,9 +30,13 @@ MIN_CORRECTION_GAIN = 0.2
 _QUESTION_WEIGHT = 0.5
 
 _MARKER = re.compile(r"\[\s*(?:passages?\s+)?(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\s*\]", re.IGNORECASE)
+# Small models write "(2)" for "[2]" at the end of a line.
+_ROUND_MARKER = re.compile(r"(?<=\S )\((\d{1,2})\)(?=[.,;!?]?[ \t]*(?:\n|\Z))")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 # What may still become a marker when more text comes, with the white space before it.
-_OPEN_MARKER = re.compile(r"\s*\[\s*(?:p[a-z]{0,7}\s*)?[\d,;\s]{0,40}\Z|\s+\Z", re.IGNORECASE)
+_OPEN_MARKER = re.compile(
+    r"\s*\[\s*(?:p[a-z]{0,7}\s*)?[\d,;\s]{0,40}\Z|\s*\(\d{0,2}(?:\)[.,;!?]?)?\s*\Z|\s+\Z", re.IGNORECASE
+)
 
 
 Correct = Callable[[str, int], int]
@@ -126,7 +130,7 @@ def clean(text: str, num_passages: int, correct: Correct | None = None) -> tuple
     """
     kept: list[str] = []
     removed: list[int] = []
-    for piece in parse(text):
+    for piece in parse(_with_square_markers(text, num_passages)):
         good = [number for number in piece.numbers if 1 <= number <= num_passages]
         removed += [number for number in piece.numbers if number not in good]
         if correct is not None and good:
@@ -279,8 +283,11 @@ def support(claim: str, passage: Passage, question: str = "") -> Support:
 
 def _held_from(text: str) -> int:
     """Return where the part begins whose meaning depends on what comes next: an open marker or open code."""
-    held = _OPEN_MARKER.search(text)
-    end = held.start() if held else len(text)
+    end = len(text)
+    while held := _OPEN_MARKER.search(text[:end]):  # what stands before an open marker may be open too
+        if held.start() == end:
+            break
+        end = held.start()
     code_end = max((match.end() for match in _CODE.finditer(text)), default=0)
     tick = text.find("`", max(code_end, text.rfind("\n") + 1))
     return end if tick < 0 else min(end, tick)
@@ -294,6 +301,18 @@ def _best_sentence(text: str, claimed: set[str], asked: set[str]) -> tuple[int, 
         if score > best_score:
             best, best_score = (start, end), score
     return best
+
+
+def _with_square_markers(text: str, num_passages: int) -> str:
+    """Write `(n)` at the end of a line as `[n]` where it names a passage, outside code."""
+    code = [match.span() for match in _CODE.finditer(text)]
+
+    def square(match: re.Match[str]) -> str:
+        is_code = any(start <= match.start() < end for start, end in code)
+        is_marker = not is_code and 1 <= int(match.group(1)) <= num_passages
+        return f"[{match.group(1)}]" if is_marker else match.group()
+
+    return _ROUND_MARKER.sub(square, text)
 
 
 def _last_claim(text: str) -> str:

@@ -1,11 +1,11 @@
-"""What a loader hands on: a document's text in blocks, with pages, headings and boxes.
+r"""What a loader hands on: a document's text in blocks, with pages, headings and boxes.
 
-Place in the data's way: file -> loader -> `LoadedDocument` -> chunking. The document's text is the blocks' texts
-joined by a blank line; every character offset from here on counts in that text.
+Place in the data's way: file -> loader -> `LoadedDocument` -> chunking. The document's text is the blocks'
+texts joined by a blank line; every character offset from here on counts in that text.
 
 Example:
     >>> LoadedDocument("text/plain", (Block("one"), Block("two")), num_pages=None).text
-    'one\\n\\ntwo'
+    'one\n\ntwo'
 """
 
 from __future__ import annotations

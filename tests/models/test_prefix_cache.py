@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from localsmith.models.prefix_cache import MIN_SHARED_TOKENS, PrefixCache
 
 PROMPTS = st.lists(

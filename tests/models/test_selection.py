@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from localsmith.core.errors import ModelNotFoundError
 from localsmith.core.settings import load_settings
 from localsmith.models.catalog import catalog_entry
-from localsmith.models.selection import READING_EXPONENT, REFERENCE_PROMPT_TOKENS, choose_chat_model, predict_speed
+from localsmith.models.selection import (
+    READING_EXPONENT,
+    REFERENCE_PROMPT_TOKENS,
+    choose_chat_model,
+    predict_speed,
+)
 from localsmith.models.speed import Speed, SpeedStore
 
 LARGE, SMALL = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"

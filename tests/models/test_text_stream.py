@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from localsmith.models.text_stream import TextStream
 
 TEXT = st.text(alphabet="ab\nQ:é漢🙂", max_size=60)
@@ -24,7 +23,9 @@ def test_any_cut_into_tokens_gives_the_text_back(text: str, cuts: list[int]) -> 
 
 
 @given(TEXT, st.lists(st.integers(min_value=0, max_value=500), max_size=30), st.lists(TEXT, max_size=3))
-def test_nothing_of_a_stop_text_or_after_it_is_ever_shown(text: str, cuts: list[int], stops: list[str]) -> None:
+def test_nothing_of_a_stop_text_or_after_it_is_ever_shown(
+    text: str, cuts: list[int], stops: list[str]
+) -> None:
     stream = TextStream(stop=stops)
     shown = "".join(stream.push(piece) for piece in split(text.encode(), cuts))
     shown += stream.finish()

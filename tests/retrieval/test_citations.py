@@ -6,14 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from localsmith.core.types import Chunk, Passage
-from localsmith.retrieval.citations import MarkerStream, check, clean, parse, strip_markers, support
+from localsmith.retrieval.citations import (
+    Corrections,
+    MarkerStream,
+    check,
+    clean,
+    parse,
+    strip_markers,
+    support,
+)
 
+CLAIM = "Paris is the capital of France"
 TEXT = "The Broncos won Super Bowl 50. They beat Carolina 24-10 on February 7, 2016."
 OTHER = "Paris is the capital of France. About 2,102,650 people live there."
 
 # Text full of what the parser looks at, and any text at all.
 MARKUP = st.lists(
-    st.sampled_from(list("[]123,9;` \n.a0") + ["[1]", "[2, 9]", "```", "passage "]), max_size=40
+    st.sampled_from(list("[]123,9;` \n.a0()") + ["[1]", "[2, 9]", " (1)", "(2).", "```", "passage "]),
+    max_size=40,
 )
 ANY_TEXT = st.one_of(st.text(max_size=120), MARKUP.map("".join))
 
@@ -152,3 +162,22 @@ def test_an_answer_that_no_passage_supports_gets_no_citation() -> None:
 def test_stripping_leaves_the_words() -> None:
     assert strip_markers("Paris [1], Lyon [2].") == "Paris, Lyon."
     assert not re.search(r"\[", strip_markers("[1] Paris [2, 3]"))
+
+
+def test_round_brackets_at_the_end_of_a_line_are_read_as_a_citation_and_years_are_not() -> None:
+    assert clean("Sydney (1)", 3)[0] == "Sydney [1]"
+    assert clean("Sydney (1).\nBorn there (2)", 3)[0] == "Sydney [1].\nBorn there [2]"
+    assert clean("Written in (19) and f (1) more", 3)[0] == "Written in (19) and f (1) more"
+    assert clean("Outside (7)", 3)[0] == "Outside (7)"
+
+
+def test_a_wrong_number_is_corrected_to_the_passage_that_says_it() -> None:
+    wrong = next(n for n in (1, 2) if not support(CLAIM, PASSAGES[n - 1]).is_enough)
+    right = 3 - wrong
+    corrections = Corrections(PASSAGES)
+    stream = MarkerStream(2, corrections)
+    shown = stream.feed(f"{CLAIM} [{wrong}].") + stream.close()
+    assert shown == f"{CLAIM} [{right}]."
+    assert corrections.made == {right}
+    checked = check(shown, PASSAGES, corrected=corrections.made)
+    assert [(c.number, c.is_supported, c.is_attached) for c in checked.citations] == [(right, True, True)]

@@ -13,6 +13,7 @@ from localsmith.retrieval.loaders import load_document
 from localsmith.retrieval.loaders.pdf_layout import layout
 from localsmith.retrieval.loaders.pdfium import Line, Page
 from localsmith.retrieval.parser_process import ParserProcess
+from reportlab.pdfgen.canvas import Canvas
 
 REFUSED = {
     "REDHAT-1531897-0.pdf": "corrupt",
@@ -121,9 +122,8 @@ def test_two_columns_are_read_one_after_the_other(shared_data: Path) -> None:
 
 
 def test_running_heads_and_page_numbers_are_dropped_but_no_content(tmp_path: Path) -> None:
-    canvas = pytest.importorskip("reportlab.pdfgen.canvas")
     path = tmp_path / "report.pdf"
-    pdf = canvas.Canvas(str(path))
+    pdf = Canvas(str(path))
     for number in range(1, 11):
         pdf.drawString(72, 810, "Annual Report of the Tea Society")
         pdf.drawString(72, 400, f"Item {number} costs {number * 7} pounds and is paid in full.")
