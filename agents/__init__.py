@@ -1,1 +1,1 @@
-"""Package."""
+"""Strategies as LangChain Runnables, and their prompts."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""One local model and all that runs it: catalog, downloads, engine, LangChain chat model, embeddings."""

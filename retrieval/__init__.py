@@ -1,1 +1,1 @@
-"""Package."""
+"""Documents in, passages out: load, chunk, embed, index, search, budget, cite."""

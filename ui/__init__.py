@@ -1,1 +1,1 @@
-"""Package."""
+"""The Streamlit pages; no logic of their own."""
