@@ -55,6 +55,9 @@ _log = structlog.get_logger(__name__)
 
 # However long rewriting took, this much of the time budget is left for reading.
 MIN_READING_SHARE = 0.4
+# Greedy decoding lets small models repeat a sentence until the completion is full. Only generated tokens
+# count, so copying from a passage costs nothing.
+REPEAT_PENALTY = 1.1
 
 
 class RagStrategy(Runnable[Question, Answer]):
@@ -225,7 +228,10 @@ class _Run:
         yield self._reading(fitted, 0)
         settings = self._strategy.answer
         sampling = SamplingParams(
-            max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            seed=settings.seed,
+            repeat_penalty=REPEAT_PENALTY,
         )
         corrections = Corrections(fitted.passages, self._question.text)
         stream = AnswerStream(len(fitted.passages), corrections)

@@ -23,7 +23,7 @@ from .words import content_words, names, numbers
 # Share of a claim's content words that its passage must hold.
 MIN_SUPPORT = 0.6
 # An answer without any citation gets the best passage attached from this support on.
-MIN_ATTACH_SUPPORT = 0.8
+MIN_ATTACH_SUPPORT = MIN_SUPPORT
 # How much better another passage must say a claim than the one named, before it is named instead; small
 # models often find the answer and name the wrong passage.
 MIN_CORRECTION_GAIN = 0.2
