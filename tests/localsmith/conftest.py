@@ -31,7 +31,7 @@ def ready_settings(ready_home: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ls(ready_settings: Settings) -> Iterator[Localsmith]:
     """One front door for all tests here."""
     with Localsmith(settings=ready_settings) as ls:

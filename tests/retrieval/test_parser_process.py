@@ -50,11 +50,22 @@ def slow_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _readers_of_other_tests() -> Iterator[None]:
+    """Leave out the readers that libraries of other tests keep."""
+    _OTHERS.update(child.pid for child in psutil.Process().children())
+    yield
+    _OTHERS.clear()
+
+
+_OTHERS: set[int] = set()
+
+
 def children() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         try:
-            if any("parser_worker" in part for part in child.cmdline()):
+            if child.pid not in _OTHERS and any("parser_worker" in part for part in child.cmdline()):
                 found.append(child)
         except psutil.Error:
             continue
