@@ -17,7 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from .core.settings import Settings
-    from .models.sources import OnPullProgress
+    from .models.sources import OnPullProgress, PullProgress
 
 AUTO = "auto"
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
@@ -176,8 +176,6 @@ def _progress_bar(model: str) -> Iterator[OnPullProgress]:
     """Show bytes, rate and time left on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
-
-    from .models.sources import PullProgress
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
     with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
