@@ -49,7 +49,7 @@ class PrefixCache:
 
     def longest_prefix(self, prompt: Sequence[int]) -> int:
         """Return how many leading tokens of `prompt` some sequence holds."""
-        return max(_shared(tokens, prompt) for tokens in tuple(self._tokens))
+        return max(shared_prefix(tokens, prompt) for tokens in tuple(self._tokens))
 
     def lease(self, prompt: Sequence[int]) -> Lease:
         """Choose the sequence for a prompt; at least one token is always left to compute.
@@ -57,7 +57,7 @@ class PrefixCache:
         Args:
             prompt: Tokens of the rendered prompt, not empty.
         """
-        shared = [_shared(tokens, prompt) for tokens in self._tokens]
+        shared = [shared_prefix(tokens, prompt) for tokens in self._tokens]
         best = max(range(len(shared)), key=lambda i: (shared[i], self._used_at[i]))
         if shared[best] < MIN_SHARED_TOKENS:
             best = self._least_recent()
@@ -83,7 +83,8 @@ class PrefixCache:
         return min(range(len(self._tokens)), key=lambda i: (bool(self._tokens[i]), self._used_at[i]))
 
 
-def _shared(left: Sequence[int], right: Sequence[int]) -> int:
+def shared_prefix(left: Sequence[object], right: Sequence[object]) -> int:
+    """Return how many leading items two sequences share."""
     count = 0
     for a, b in zip(left, right, strict=False):
         if a != b:

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from ..core.errors import ContextOverflow, GenerationError
 from ..core.types import Delta, FinishReason, Message, Prefill, SamplingParams, Usage
+from .prefix_cache import shared_prefix
 
 Script = Sequence[str | Exception] | Callable[[Sequence[Message]], str]
 
@@ -92,7 +93,7 @@ class ScriptedModel:
 
     def cached_prefix_tokens(self, messages: Sequence[Message]) -> int:
         """Return how many leading tokens the last prompt shares with this one."""
-        return _common_prefix(self._cached_prompt, _tokens(_render(messages)))
+        return shared_prefix(self._cached_prompt, _tokens(_render(messages)))
 
     def submit(
         self,
@@ -113,7 +114,7 @@ class ScriptedModel:
             raise ContextOverflow(len(tokens), sampling.max_tokens, self._n_ctx)
         self.prompts.append(tuple(messages))
         self.samplings.append(sampling)
-        cached = min(_common_prefix(self._cached_prompt, tokens), len(tokens) - 1)
+        cached = min(shared_prefix(self._cached_prompt, tokens), len(tokens) - 1)
         self._cached_prompt = tokens
         deadline = math.inf if deadline_s is None else time.monotonic() + deadline_s
         return ScriptedGeneration(
@@ -223,12 +224,3 @@ def _render(messages: Sequence[Message]) -> str:
 
 def _tokens(text: str) -> list[str]:
     return _TOKEN.findall(text)
-
-
-def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
-    length = 0
-    for left, right in zip(first, second, strict=False):
-        if left != right:
-            break
-        length += 1
-    return length
