@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .types import Delta, FinishReason, Message, Passage, Prefill, SamplingParams, Usage
+from .types import (
+    Delta,
+    EngineStats,
+    FinishReason,
+    Message,
+    Passage,
+    Prefill,
+    Priority,
+    SamplingParams,
+    Usage,
+)
 
 OnProgress = Callable[[int, int], None]
 """Called with (done, total) units."""
@@ -114,6 +124,9 @@ class LanguageModel(PromptCounter, Protocol):
         *,
         deadline_s: float | None = None,
         cancel: threading.Event | None = None,
+        tools: Sequence[dict[str, Any]] = (),
+        priority: Priority = "interactive",
+        user: str = "",
     ) -> Generation:
         """Queue a completion.
 
@@ -122,6 +135,9 @@ class LanguageModel(PromptCounter, Protocol):
             sampling: How to choose tokens; None for the defaults.
             deadline_s: Seconds from now after which the completion ends with what it has; None for none.
             cancel: Setting this event cancels, like `Generation.cancel`.
+            tools: JSON schemas of tools for the chat template, in OpenAI's form.
+            priority: "interactive" goes before "batch".
+            user: Whose request it is, for fair shares; "" where there is but one user.
 
         Raises:
             ContextOverflow: Prompt plus `max_tokens` exceed the window; both numbers are in the error.
@@ -132,6 +148,32 @@ class LanguageModel(PromptCounter, Protocol):
 
     def cached_prefix_tokens(self, messages: Sequence[Message]) -> int:
         """Return how many leading prompt tokens of `messages` are in the KV cache now."""
+        ...
+
+
+class ServedModel(LanguageModel, Protocol):
+    """What the HTTP server needs beyond a chat model."""
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens in the vocabulary; `logit_bias` names tokens below it."""
+        ...
+
+    def submit_text(
+        self,
+        prompt: str,
+        sampling: SamplingParams | None = None,
+        *,
+        deadline_s: float | None = None,
+        cancel: threading.Event | None = None,
+        priority: Priority = "interactive",
+        user: str = "",
+    ) -> Generation:
+        """Queue the continuation of a raw text, in which control tokens count as such; see `submit`."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """Return what the engine does now and has done so far."""
         ...
 
 

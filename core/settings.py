@@ -41,9 +41,19 @@ class ModelSettings(_Section):
     name: str = Field("auto", description='Catalog name, or "auto": the best this machine runs in time.')
     n_ctx: int = Field(8192, ge=512, le=1_048_576, description="Context window in tokens.")
     n_threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 for one a physical core.")
-    n_gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 for all, where the build can.")
+    n_gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 for as many as fit its memory.")
+    tensor_split: tuple[float, ...] = Field((), description="Shares of the GPUs; empty for by free memory.")
+    main_gpu: int = Field(0, ge=0, description="The GPU that holds what is not split.")
+    flash_attention: Literal["auto", "on", "off"] = Field("auto", description="Flash attention.")
+    kv_type: Literal["f16", "q8_0", "q4_0"] = Field(
+        "f16", description="Type of the KV cache; the smaller ones hold more tokens and need flash attention."
+    )
+    kv_cells: int = Field(0, ge=0, description="Tokens the KV cache holds for all requests; 0 for automatic.")
     n_batch: int = Field(256, ge=16, le=8192, description="Prompt tokens computed in one step.")
+    max_running: int = Field(8, ge=1, le=128, description="Requests computed at the same time.")
     max_queue: int = Field(64, ge=1, description="Requests that may wait.")
+    draft_tokens: int = Field(0, ge=0, le=32, description="Tokens guessed by prompt lookup; 0 for none.")
+    saved_prefix_mib: int = Field(0, ge=0, description="Disk for prefixes kept over a restart; 0 for none.")
 
 
 class EmbedderSettings(_Section):

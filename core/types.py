@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 StopReason: TypeAlias = Literal["answered", "abstained", "cancelled", "step_limit", "time_limit"]
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "deadline"]
+Priority: TypeAlias = Literal["interactive", "batch"]
 StepKind: TypeAlias = Literal["rewrite", "search", "budget", "generate", "check"]
 Stage: TypeAlias = Literal["loading", "rewriting", "searching", "reading", "answering", "checking"]
 
@@ -140,12 +141,16 @@ class Question:
         history: Earlier turns of the conversation, oldest first, without the question.
         collection: The collection to search; None for none.
         document_ids: Only these documents; empty for all of the collection.
+        user: Who asks; the engine shares itself fairly between users. "" where there is but one.
+        priority: "interactive" where a person waits, "batch" for work that gives way.
     """
 
     text: str
     history: tuple[Message, ...] = ()
     collection: str | None = DEFAULT_COLLECTION
     document_ids: tuple[str, ...] = ()
+    user: str = ""
+    priority: Priority = "interactive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +324,15 @@ class SamplingParams:
         top_p: Keep the likeliest tokens that sum to p; 1 for all.
         min_p: Drop tokens less likely than min_p times the likeliest; 0 for none.
         repeat_penalty: Divides the logits of the last 64 tokens; 1 for none.
+        presence_penalty: Taken once from the logit of every token among the last 64; 0 for none.
+        frequency_penalty: Taken from a token's logit for each of its times among the last 64; 0 for none.
+        logit_bias: (token, bias) pairs, added to the logits.
         seed: Seed of the sampler.
         stop: Texts that end the completion; they are not part of it.
         grammar: GBNF grammar that the completion obeys; "" for none.
+        grammar_trigger: The grammar holds from the first time the completion contains this text, which it
+            has to begin with; "" to hold from the start.
+        num_logprobs: Report each token's log-probability and this many alternatives; None for neither.
     """
 
     max_tokens: int = 400
@@ -330,9 +341,70 @@ class SamplingParams:
     top_p: float = 0.95
     min_p: float = 0.05
     repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 7
     stop: tuple[str, ...] = ()
     grammar: str = ""
+    grammar_trigger: str = ""
+    num_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token and how likely the model held it.
+
+    Attributes:
+        token: The bytes it stands for; may end inside a UTF-8 character.
+        logprob: Natural logarithm of its probability at temperature 1, before penalties and cuts; at most 0.
+        top: The likeliest tokens in its place, likeliest first, without alternatives of their own.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What an engine does now and has done since it started.
+
+    Attributes:
+        num_running: Requests in the batch.
+        num_waiting: Requests in the queue.
+        kv_cells: Cells of the KV cache; one token of one prefix takes one.
+        kv_cells_used: Cells held by running requests and by cached prefixes.
+        sequences: Sequences the KV cache can tell apart.
+        sequences_used: Sequences held by running requests and by cached prefixes.
+        prompt_tokens: Prompt tokens of all requests so far.
+        cached_tokens: Those of them found in the KV cache.
+        completion_tokens: Tokens generated.
+        draft_tokens: Tokens proposed by prompt lookup.
+        accepted_draft_tokens: Those of them that the model agreed with.
+        finished: (finish reason, requests) pairs; reason "failed" for errors.
+        num_steps: Calls of `llama_decode`.
+        decode_s: Seconds inside `llama_decode`.
+        sampling_s: Seconds spent choosing tokens.
+        busy_s: Seconds in which at least one request was running.
+    """
+
+    num_running: int = 0
+    num_waiting: int = 0
+    kv_cells: int = 0
+    kv_cells_used: int = 0
+    sequences: int = 0
+    sequences_used: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
+    finished: tuple[tuple[str, int], ...] = ()
+    num_steps: int = 0
+    decode_s: float = 0.0
+    sampling_s: float = 0.0
+    busy_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,9 +443,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer's text, to be appended to what came before."""
+    """A piece of the answer's text, to be appended to what came before.
+
+    Attributes:
+        text: The text; "" where a token's text is held back for now.
+        logprobs: The tokens sampled since the last piece, where `SamplingParams.num_logprobs` asks for them.
+    """
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,19 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
 
 from ..core.errors import ContextOverflow, GenerationError
-from ..core.types import Delta, FinishReason, Message, Prefill, SamplingParams, Usage
+from ..core.types import (
+    Delta,
+    EngineStats,
+    FinishReason,
+    Message,
+    Prefill,
+    Priority,
+    SamplingParams,
+    Usage,
+)
 from .prefix_cache import shared_prefix
 
 Script = Sequence[str | Exception] | Callable[[Sequence[Message]], str]
@@ -29,6 +39,7 @@ Script = Sequence[str | Exception] | Callable[[Sequence[Message]], str]
 # At most four letters or one mark, with the white space before it: near what BPE makes of real text.
 _TOKEN = re.compile(r"\s*(?:\w{1,4}|[^\w\s])|\s+$")
 _PREFILL_STEP_TOKENS = 256
+_N_VOCAB = 1000
 
 
 class ScriptedModel:
@@ -79,6 +90,11 @@ class ScriptedModel:
         return self._n_ctx
 
     @property
+    def n_vocab(self) -> int:
+        """Number of tokens that `logit_bias` may name."""
+        return _N_VOCAB
+
+    @property
     def prompt_tokens_per_s(self) -> float:
         """The speed it was told to claim."""
         return self._prompt_tokens_per_s
@@ -102,19 +118,52 @@ class ScriptedModel:
         *,
         deadline_s: float | None = None,
         cancel: threading.Event | None = None,
+        tools: Sequence[dict[str, Any]] = (),
+        priority: Priority = "interactive",
+        user: str = "",
     ) -> ScriptedGeneration:
-        """Start the next reply of the script.
+        """Start the next reply of the script; `tools`, `priority` and `user` change nothing in it.
 
         Raises:
             ContextOverflow: Prompt plus `max_tokens` exceed the window.
         """
+        return self._start(messages, _tokens(_render(messages)), sampling, deadline_s, cancel)
+
+    def submit_text(
+        self,
+        prompt: str,
+        sampling: SamplingParams | None = None,
+        *,
+        deadline_s: float | None = None,
+        cancel: threading.Event | None = None,
+        priority: Priority = "interactive",
+        user: str = "",
+    ) -> ScriptedGeneration:
+        """Start the next reply of the script as the continuation of a raw text.
+
+        Raises:
+            ContextOverflow: Prompt plus `max_tokens` exceed the window.
+        """
+        return self._start([Message("user", prompt)], _tokens(prompt), sampling, deadline_s, cancel)
+
+    def stats(self) -> EngineStats:
+        """Return how many requests there were; nothing else is counted."""
+        return EngineStats(finished=(("stop", len(self.prompts)),))
+
+    def _start(
+        self,
+        messages: Sequence[Message],
+        tokens: list[str],
+        sampling: SamplingParams | None,
+        deadline_s: float | None,
+        cancel: threading.Event | None,
+    ) -> ScriptedGeneration:
         sampling = sampling or SamplingParams()
-        tokens = _tokens(_render(messages))
         if len(tokens) + sampling.max_tokens > self._n_ctx:
             raise ContextOverflow(len(tokens), sampling.max_tokens, self._n_ctx)
         self.prompts.append(tuple(messages))
         self.samplings.append(sampling)
-        cached = min(shared_prefix(self._cached_prompt, tokens), len(tokens) - 1)
+        cached = max(0, min(shared_prefix(self._cached_prompt, tokens), len(tokens) - 1))
         self._cached_prompt = tokens
         deadline = math.inf if deadline_s is None else time.monotonic() + deadline_s
         return ScriptedGeneration(
