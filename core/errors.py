@@ -142,6 +142,10 @@ class ServingError(LocalsmithError):
     """Base of errors about serving requests."""
 
 
+class AccessDenied(ServingError):
+    """The key is missing, unknown, revoked or not for this; or the server would be open to everyone."""
+
+
 class Overloaded(ServingError):
     """The queue is full."""
 

@@ -93,6 +93,25 @@ class UiSettings(_Section):
     port: int = Field(8501, ge=1, le=65535, description="Port to listen on.")
 
 
+class ServeSettings(_Section):
+    """The HTTP server, `localsmith serve`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; others than loopback need an API key.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
+    allowed_origins: tuple[str, ...] = Field((), description="Web pages that may call, as https://example.org.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Names the server is reached by, beside loopback's.")
+    temperature: float = Field(0.7, ge=0, le=2, description="Where a request gives none.")
+    default_max_tokens: int = Field(1024, ge=1, description="Longest completion where a request gives none.")
+    max_tokens: int = Field(0, ge=0, description="Most a request may ask for; 0 for the context window.")
+    max_choices: int = Field(16, ge=1, le=128, description="Most completions of one request, `n` times prompts.")
+    max_inputs: int = Field(2048, ge=1, description="Most texts in one embeddings request.")
+    max_body_bytes: int = Field(4_000_000, ge=1000, description="Larger request bodies are refused.")
+    max_connections: int = Field(256, ge=1, description="Connections at the same time.")
+    requests_per_minute: int = Field(1200, ge=0, description="Of one key, or one address; 0 for no limit.")
+    deadline_s: float = Field(600.0, gt=0, description="A request that takes longer ends with what it has.")
+    shutdown_s: float = Field(3.0, ge=0, description="Time that running requests get when the server stops.")
+
+
 class LogSettings(_Section):
     """The log file."""
 
@@ -115,6 +134,7 @@ class Settings(BaseSettings):
     retrieval: RetrievalSettings = RetrievalSettings()
     answer: AnswerSettings = AnswerSettings()
     ui: UiSettings = UiSettings()
+    serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -143,6 +163,11 @@ class Settings(BaseSettings):
     def conversations_path(self) -> Path:
         """SQLite file of conversations and feedback."""
         return self.home / "conversations.sqlite3"
+
+    @property
+    def keys_path(self) -> Path:
+        """SQLite file of the HTTP server's API keys."""
+        return self.home / "keys.sqlite3"
 
     @property
     def log_path(self) -> Path:
