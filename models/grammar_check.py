@@ -1,0 +1,5 @@
+"""Placeholder"""
+
+
+def check_grammar(text: str) -> None:
+    """."""
