@@ -14,19 +14,23 @@ import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from ..core.errors import EvaluationError, StorageError
 
 
-def write_results(path: Path, figures: Mapping[str, float], *, command: str) -> None:
+def write_results(
+    path: Path, figures: Mapping[str, float], *, command: str, details: Mapping[str, Any] | None = None
+) -> None:
     """Write a results file, wholly or not at all.
 
     Args:
         path: The file; its folder is made where it is missing.
         figures: A number a name.
         command: How to get these figures again.
+        details: What the figures were computed from, as JSON values; None for nothing.
 
     Raises:
         EvaluationError: A figure is no number.
@@ -35,12 +39,14 @@ def write_results(path: Path, figures: Mapping[str, float], *, command: str) -> 
     wrong = [name for name, value in figures.items() if not isinstance(value, int | float) or value != value]
     if wrong:
         raise EvaluationError(f"These figures are not numbers: {', '.join(wrong)}.")
-    content = {
+    content: dict[str, Any] = {
         "figures": {name: round(float(value), 6) for name, value in figures.items()},
         "command": command,
         "machine": machine(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+    if details is not None:
+        content["details"] = details
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Benchmarks: Localsmith beside its peers, in one run, as ratios and plots."""
