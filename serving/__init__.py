@@ -1,1 +1,1 @@
-"""The place of the HTTP API. It may use every folder below it and never `training`; they meet on disk."""
+"""The HTTP server in OpenAI's form. It uses the folders below it and never `training`; they meet on disk."""
