@@ -16,7 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from ..core.conversations import Conversation, Turn
 from ..core.types import DEFAULT_COLLECTION
-from . import answers, conversation_list, first_visit, loading, sources
+from . import answers, conversation_list, first_visit, loading, sources, welcome_documents
 from .collection_picker import collection_names, num_documents, pick_collection
 from .frontdoor import FrontDoor
 from .ingest_view import show_running
@@ -94,7 +94,7 @@ def _take(
     question = st.session_state.pop(_ASK, None) or typed.text.strip()
     ingest: IngestRun | None = None
     if typed.files:
-        if collection == first_visit.COLLECTION:
+        if collection == welcome_documents.COLLECTION:
             # The welcome texts explain the program; a person's own files start a collection of their own.
             collection = DEFAULT_COLLECTION
             _set_collection(front, conversation, collection)
@@ -111,8 +111,9 @@ def _take(
 def _new_collection(front: FrontDoor) -> str:
     if _COLLECTION in st.session_state:
         return str(st.session_state[_COLLECTION])
-    if num_documents(front, DEFAULT_COLLECTION) == 0 and first_visit.COLLECTION in collection_names(front):
-        return first_visit.COLLECTION
+    welcome = welcome_documents.COLLECTION
+    if num_documents(front, DEFAULT_COLLECTION) == 0 and welcome in collection_names(front):
+        return welcome
     return DEFAULT_COLLECTION
 
 

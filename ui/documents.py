@@ -12,7 +12,7 @@ import streamlit as st
 
 from ..core.types import DEFAULT_COLLECTION, Document
 from ..retrieval.collection_rows import CollectionInfo
-from . import first_visit, words
+from . import conversation_list, welcome_documents, words
 from .collection_picker import pick_collection
 from .frontdoor import FrontDoor
 from .ingest_view import show_ended, show_running
@@ -38,7 +38,8 @@ def render(front: FrontDoor, ingests: Ingests) -> None:
     _upload(front, ingests, collection)
     for run in ingests.runs(collection):
         if run.ended.is_set():
-            show_ended(ingests, run)
+            if show_ended(ingests, run):
+                _ask_about(run.collection)
         else:
             show_running(run)
     _documents(front, ingests, collection)
@@ -47,7 +48,7 @@ def render(front: FrontDoor, ingests: Ingests) -> None:
 
 def _collection(front: FrontDoor) -> str:
     current = str(st.session_state.get(_COLLECTION, DEFAULT_COLLECTION))
-    if current == first_visit.COLLECTION and not st.session_state.get("documents-visited"):
+    if current == welcome_documents.COLLECTION and not st.session_state.get("documents-visited"):
         current = DEFAULT_COLLECTION  # people come here to add their own
     st.session_state["documents-visited"] = True
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -67,6 +68,13 @@ def _collection(front: FrontDoor) -> str:
         st.rerun()
     _choose(current)
     return current
+
+
+def _ask_about(collection: str) -> None:
+    """Go to the chat, to a new conversation over the collection."""
+    _choose(collection)
+    conversation_list.go_to("")
+    st.switch_page(st.session_state["pages"]["chat"])
 
 
 def _choose(name: str) -> None:

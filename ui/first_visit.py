@@ -1,31 +1,22 @@
 """What stands on the chat page before the first question.
 
 Place in the data's way: an empty conversation -> a few words and examples to click. The examples are
-answered by the small documents in `ui/welcome`, which set-up adds to the collection `COLLECTION`.
-
-Example:
-    >>> [path.name for path in welcome_files()]
-    ['adding-documents.md', 'sources-and-privacy.md', 'what-localsmith-does.md']
+answered by the documents of `ui/welcome_documents.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import streamlit as st
 
-COLLECTION = "welcome"
+from .welcome_documents import COLLECTION
+
 EXAMPLES = (
     "What does Localsmith do with a question?",
     "Which files can I add, and how?",
     "Does anything leave my machine?",
 )
-
-
-def welcome_files() -> list[Path]:
-    """Return the documents that set-up adds to the collection `COLLECTION`."""
-    return sorted((Path(__file__).parent / "welcome").glob("*.md"))
 
 
 def show(collection: str, num_documents: int, ask: Callable[[str], None]) -> None:

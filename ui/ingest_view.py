@@ -50,18 +50,29 @@ def show_running(run: IngestRun) -> None:
         st.html(_rows(run, view))
 
 
-def show_ended(ingests: Ingests, run: IngestRun) -> None:
-    """Show what became of a batch, until it is dismissed."""
+def show_ended(ingests: Ingests, run: IngestRun) -> bool:
+    """Show what became of a batch, until it is dismissed.
+
+    Returns:
+        Whether the person wants to ask about its documents.
+    """
     view = run.view()
+    wants_to_ask = False
     with st.container(border=True, key=f"ingest-{id(run)}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.markdown(f"**{plain(_summary(run, view))}**", width="stretch")
+            if any(row.state in ("added", "duplicate") for row in view.rows):
+                wants_to_ask = st.button(
+                    "Ask about these", key=f"ask-{id(run)}", type="primary", icon=":material/chat:",
+                    help=f"Starts a conversation over the collection “{plain(run.collection)}”.",
+                )  # fmt: skip
             st.button(
                 "Dismiss", key=f"dismiss-{id(run)}", type="tertiary", on_click=ingests.dismiss, args=(run,)
             )
         if view.error:
             st.error(plain(view.error), icon=":material/error:")
         st.html(_rows(run, view))
+    return wants_to_ask
 
 
 def _overall(run: IngestRun, view: IngestView) -> str:

@@ -15,7 +15,8 @@ from localsmith.core.settings import load_settings
 from localsmith.core.types import Answer
 from localsmith.models.fake_embedder import HashingEmbedder
 from localsmith.retrieval.library import Library
-from localsmith.ui.first_visit import COLLECTION, EXAMPLES, welcome_files
+from localsmith.ui.first_visit import EXAMPLES
+from localsmith.ui.welcome_documents import COLLECTION, welcome_files
 from playwright.sync_api import Page, expect
 
 TRACEMONKEY = Path(__file__).parent.parent / "data" / "documents" / "tracemonkey.pdf"

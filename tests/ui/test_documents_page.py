@@ -14,6 +14,7 @@ from chat_server import Server
 from localsmith.core.settings import load_settings
 from localsmith.models.fake_embedder import HashingEmbedder
 from localsmith.retrieval.library import Library
+from localsmith.ui.welcome_documents import COLLECTION, welcome_files
 from playwright.sync_api import Page, expect
 
 DOCUMENTS = Path(__file__).parent.parent / "data" / "documents"
@@ -70,6 +71,35 @@ def test_a_file_over_the_limit_is_refused_before_it_is_sent(chat: Server, page: 
     upload(page, [text("large.txt", "x" * (3 * 2**20 + 10))])
     expect(page.get_by_text(re.compile(r"must be 3.*MB or smaller", re.IGNORECASE))).to_be_visible()
     expect(page.get_by_text("No documents here yet.")).to_be_visible()
+
+
+def test_a_finished_batch_leads_to_a_new_conversation_over_its_collection(server: Server, page: Page) -> None:
+    settings = load_settings(home=server.home)
+    with closing(Library(settings.library_dir, HashingEmbedder(), settings.retrieval)) as library:
+        library.create_collection(COLLECTION)
+        list(library.ingest(welcome_files(), COLLECTION))
+    server.start()
+    page.goto(server.url)
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill("What does Localsmith do?")
+    box.press("Enter")
+    expect(page.get_by_text("The document says")).to_be_visible()
+    page.wait_for_url(re.compile(r"\?c="))
+
+    page.get_by_role("link", name="Documents", exact=True).click()
+    upload(page, [text("broken.pdf", "no PDF at all")])
+    expect(page.get_by_text("1 not added")).to_be_visible()
+    ask_about = page.get_by_role("button", name="Ask about these")
+    expect(ask_about).to_be_hidden()
+    upload(page, [text("trees.txt", "Birches shed their bark in winter.")])
+    ask_about.click()
+
+    expect(box).to_be_visible()
+    expect(page.get_by_text("The document says")).to_be_hidden()
+    expect(page.get_by_role("combobox", name=re.compile("Answers come from"))).to_have_value("default")
+    box.fill("What do birches do?")
+    box.press("Enter")
+    expect(page.get_by_role("button", name=re.compile(r"\[1\] trees\.txt"))).to_be_visible()
 
 
 def test_removing_can_be_undone_at_once_and_later(chat: Server, page: Page) -> None:

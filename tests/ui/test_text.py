@@ -81,7 +81,8 @@ def test_numbers_for_people() -> None:
 
 
 def test_the_welcome_examples_are_about_the_welcome_documents() -> None:
-    from localsmith.ui.first_visit import EXAMPLES, welcome_files
+    from localsmith.ui.first_visit import EXAMPLES
+    from localsmith.ui.welcome_documents import welcome_files
 
     text = " ".join(path.read_text() for path in welcome_files()).lower()
     for question in EXAMPLES:
