@@ -1,4 +1,4 @@
-"""The commands about models: `localsmith models list | pull | use | remove | restore`.
+"""The commands about models: `localsmith models list | pull | use | measure | remove | restore`.
 
 Place in the data's way: words in, `localsmith.models` calls out. What a command reports goes to standard
 output, progress to standard error.
@@ -17,7 +17,10 @@ import typer
 
 if TYPE_CHECKING:
     from .core.settings import Settings
+    from .models.installed import InstalledModel
+    from .models.selection import Choice
     from .models.sources import OnPullProgress, PullProgress
+    from .models.speed import Speed
 
 AUTO = "auto"
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
@@ -40,6 +43,8 @@ class _Row:
     state: str
     prompt_tokens_per_s: float | None
     decode_tokens_per_s: float | None
+    busy_cores: float | None
+    measured_at: float | None
 
 
 @app.command("list")
@@ -50,7 +55,7 @@ def list_models(
     from .core.settings import load_settings
 
     settings = load_settings()
-    rows, reason = _rows(settings)
+    rows, reason, doubtful = _rows(settings)
     if json:
         import dataclasses
         import json as json_module
@@ -70,6 +75,11 @@ def list_models(
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\n{reason}", markup=False)
+    for name in doubtful:
+        words = (
+            f"{name} was measured while other programs were busy; measure again: localsmith models measure"
+        )
+        console.print(f"{words} {name}", markup=False)
 
 
 @app.command()
@@ -106,8 +116,32 @@ def use(
     settings = load_settings()
     with _bad_values():
         installed.use(settings, None if name == AUTO else name)
-    _, reason = _rows(settings)
-    typer.echo(reason)
+    choice, _ = _choose(settings)
+    typer.echo(choice.reason)
+
+
+@app.command()
+def measure(
+    name: Annotated[
+        str | None, typer.Argument(help="An installed chat model; all of them where none is named.")
+    ] = None,
+) -> None:
+    """Measure again how fast models read and write here; the default model and time budgets rest on it."""
+    from .core.errors import ConfigError
+    from .core.settings import load_settings
+    from .models.installed import installed, installed_model
+
+    settings = load_settings()
+    models = [installed_model(settings, name)] if name else list(installed(settings).values())
+    chat_models = [model for model in models if model.kind == "chat"]
+    if not chat_models:
+        what = f"{name} is no chat model" if name else "No chat model is installed"
+        raise ConfigError(f"{what}; there is nothing to measure.", hint="See: localsmith models list")
+    _, before = _choose(settings)
+    for model in chat_models:
+        _measure(settings, model, before.get(model.name))
+    choice, _ = _choose(settings)
+    typer.echo(choice.reason)
 
 
 @app.command()
@@ -137,15 +171,44 @@ def restore(name: Name) -> None:
     typer.echo(f"{model.name} is back.")
 
 
-def _rows(settings: Settings) -> tuple[list[_Row], str]:
-    """Return what `list` shows: the models, and why the chat model is in use."""
+def _choose(settings: Settings) -> tuple[Choice, dict[str, Speed]]:
+    from .models.selection import choose_here
+
+    return choose_here(settings)
+
+
+def _measure(settings: Settings, model: InstalledModel, before: Speed | None) -> None:
+    """Measure one model and say what was found, and how it differs from what was known."""
+    import os
+
+    from rich.console import Console
+
+    from .models.measure import measure_here
+
+    with Console(stderr=True, highlight=False).status(f"Measuring {model.name}") as status:
+        speed = measure_here(
+            settings, model, lambda done, total: status.update(f"Measuring {model.name}: {done} of {total}")
+        )
+    known = (
+        f" (before: {before.prompt_tokens_per_s:.0f} and {before.decode_tokens_per_s:.0f})" if before else ""
+    )
+    typer.echo(
+        f"{model.name}: reads {speed.prompt_tokens_per_s:.0f}, writes {speed.decode_tokens_per_s:.0f} "
+        f"tokens/s{known}; other programs kept {speed.busy_cores:.1f} of {os.cpu_count() or 1} cores busy."
+    )
+    if speed.is_doubtful:
+        hint = "A quiet machine is faster: measure again when there is less to do."
+        typer.secho(hint, fg="yellow", err=True)
+
+
+def _rows(settings: Settings) -> tuple[list[_Row], str, list[str]]:
+    """Return what `list` shows: the models, why the chat model is in use, and whose speed is doubtful."""
     from .models.catalog import catalog
     from .models.installed import in_use, installed
-    from .models.selection import choose_here
     from .models.trash import trashed
 
     here = installed(settings)
-    choice, speeds = choose_here(settings)
+    choice, speeds = _choose(settings)
     chosen, removed = in_use(settings), trashed(settings)
     rows = []
     for name in [*catalog(), *(name for name in here if name not in catalog())]:
@@ -165,10 +228,13 @@ def _rows(settings: Settings) -> tuple[list[_Row], str]:
                 state=state,
                 prompt_tokens_per_s=speed.prompt_tokens_per_s if speed else None,
                 decode_tokens_per_s=speed.decode_tokens_per_s if speed else None,
+                busy_cores=speed.busy_cores if speed else None,
+                measured_at=speed.measured_at if speed else None,
             )
         )
     missing = "" if choice.name in here else f" Get it: localsmith models pull {choice.name}"
-    return rows, choice.reason + missing
+    doubtful = [row.name for row in rows if row.name in here and row.name in speeds]
+    return rows, choice.reason + missing, [name for name in doubtful if speeds[name].is_doubtful]
 
 
 @contextmanager

@@ -13,25 +13,31 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .core.errors import LocalsmithError
 from .core.settings import Settings
+from .models.installed import InstalledModel
+from .models.selection import threads
+from .models.speed import SPEED_FILE, Speed, SpeedStore
 
 MIN_FREE_BYTES = 2_000_000_000
 SMOKE_TIMEOUT_S = 120
-# Decodes a few tokens in a process of its own: a miscompiled kernel kills the process, not this one.
+# A speed kept that differs more than this from what is seen now was measured at a bad moment.
+MAX_SPEED_RATIO = 3.0
+MAX_SPEED_AGE_DAYS = 90
+# Reads and writes a little in a process of its own: a miscompiled kernel kills the process, not this one.
 _SMOKE = """
 import sys
 from pathlib import Path
 from localsmith.core.settings import ModelSettings
-from localsmith.core.types import Message, SamplingParams
 from localsmith.models.engine import Engine
-engine = Engine(Path(sys.argv[1]), name="doctor", settings=ModelSettings(n_ctx=512))
-generation = engine.submit([Message("user", "Hello " * 100)], SamplingParams(max_tokens=8))
-list(generation)
-print(generation.usage.completion_tokens)
+from localsmith.models.measure import measure
+settings = ModelSettings(n_ctx=1024, n_threads=int(sys.argv[2]))
+engine = Engine(Path(sys.argv[1]), name="doctor", settings=settings)
+print(measure(engine, rounds=1).prompt_tokens_per_s)
 engine.close()
 """
 
@@ -94,21 +100,47 @@ def _models(settings: Settings) -> Iterator[Check]:
         except LocalsmithError as exc:
             yield Check(name, False, f"{exc} {exc.hint}")
             continue
-        yield _smoke(name, str(model.path)) if model.kind == "chat" else Check(name, True, "whole")
+        yield _smoke(settings, model) if model.kind == "chat" else Check(name, True, "whole")
 
 
-def _smoke(name: str, path: str) -> Check:
+def _smoke(settings: Settings, model: InstalledModel) -> Check:
+    name = model.name
+    command = [sys.executable, "-c", _SMOKE, str(model.path), str(settings.model.n_threads)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _SMOKE, path], capture_output=True, text=True, timeout=SMOKE_TIMEOUT_S
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SMOKE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return Check(name, False, f"no answer within {SMOKE_TIMEOUT_S} s; is the machine very busy?")
     if done.returncode < 0:
         return Check(name, False, f"the engine died by signal {-done.returncode}; run `make engine` again")
     if done.returncode:
         return Check(name, False, done.stderr.strip().splitlines()[-1])
-    return Check(name, True, "answers")
+    kept = SpeedStore(settings.models_dir / SPEED_FILE).get(model.sha256, threads(settings))
+    reads_now = float(done.stdout.split()[-1])
+    return Check(name, True, f"answers, {speed_words(name, reads_now, kept, time.time())}")
+
+
+def speed_words(name: str, reads_now: float, kept: Speed | None, now: float) -> str:
+    """Say how fast a model reads, and where the speed that choices and time budgets rest on is in doubt.
+
+    Args:
+        name: The model.
+        reads_now: Prompt tokens a second, seen a moment ago.
+        kept: The speed kept; None where it was not measured yet.
+        now: Seconds since the epoch, UTC.
+    """
+    seen = f"reads {reads_now:.0f} tokens/s"
+    again = f"localsmith models measure {name}"
+    if kept is None:
+        return seen
+    expected = kept.prompt_tokens_per_s
+    if reads_now > MAX_SPEED_RATIO * expected:
+        return f"{seen}, but {expected:.0f} are reckoned with, so less is read than could be; run: {again}"
+    if expected > MAX_SPEED_RATIO * reads_now:
+        return f"{seen}, but {expected:.0f} are reckoned with; if the machine isn't just busy, run: {again}"
+    age_days = (now - kept.measured_at) / 86_400
+    if kept.measured_at and age_days > MAX_SPEED_AGE_DAYS:
+        return f"{seen}; measured {age_days:.0f} days ago, to measure again run: {again}"
+    return seen
 
 
 def _library(settings: Settings) -> Check:

@@ -11,27 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
-import psutil
 import structlog
 
 from .core.settings import Settings
 from .loading import Report
 from .models.catalog import catalog
 from .models.engine import Engine
-from .models.installed import InstalledModel, in_use, installed, installed_model
-from .models.llama import default_threads
-from .models.measure import measure
+from .models.installed import InstalledModel, installed, installed_model
+from .models.measure import measure_here
 from .models.pull import pull
-from .models.selection import Choice, choose_chat_model
+from .models.selection import Choice, choose_here
 from .models.sources import PullProgress
-from .models.speed import SPEED_FILE, Speed, SpeedStore
+from .models.speed import Speed
+from .ui.welcome_documents import COLLECTION, welcome_files
 
 log = structlog.get_logger(__name__)
-
-WELCOME_COLLECTION = "welcome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) ->
     """
     if settings.embedder.name in catalog():
         _pull(settings, settings.embedder.name, on_step)
-    choice = _choose_and_pull(settings, on_step)
+    choice, _ = _choose_and_pull(settings, on_step)
     if with_welcome:
         _add_welcome(settings, on_step)
     return choice
@@ -94,30 +89,26 @@ def load_engine(settings: Settings, report: Report) -> Engine:
         share = step.done / step.total if step.total else None
         report(share, f"{step.name} {step.detail}".rstrip())
 
-    choice = _choose_and_pull(settings, on_step)
+    choice, speeds = _choose_and_pull(settings, on_step)
     log.info("model_chosen", name=choice.name, reason=choice.reason)
     model = installed_model(settings, choice.name).verify()
     return Engine(
         model.path,
         name=choice.name,
         settings=settings.model,
-        prompt_tokens_per_s=_measured(settings, model, on_step).prompt_tokens_per_s,
+        prompt_tokens_per_s=speeds[choice.name].prompt_tokens_per_s,
         on_progress=lambda share: report(share, f"loading {choice.name}"),
     )
 
 
-def _choose_and_pull(settings: Settings, on_step: OnStep) -> Choice:
-    """Choose, pull and measure until the choice rests on measurements."""
+def _choose_and_pull(settings: Settings, on_step: OnStep) -> tuple[Choice, dict[str, Speed]]:
+    """Choose, pull and measure until the choice rests on measurements; return it with them."""
     while True:
-        models = {name: model for name, model in installed(settings).items() if model.kind == "chat"}
-        known = {name: speed for name, model in models.items() if (speed := _stored(settings, model))}
-        memory = psutil.virtual_memory().total
-        choice = choose_chat_model(settings, known, models.keys(), memory, in_use(settings))
-        is_there = choice.name in models
-        if is_there and choice.name in known:
-            return choice
-        model = models[choice.name] if is_there else _pull(settings, choice.name, on_step)
-        _measured(settings, model, on_step)
+        choice, speeds = choose_here(settings)
+        model = installed(settings).get(choice.name)
+        if model is not None and choice.name in speeds:
+            return choice, speeds
+        _measure(settings, model or _pull(settings, choice.name, on_step), on_step)
 
 
 def _pull(settings: Settings, name: str, on_step: OnStep) -> InstalledModel:
@@ -136,21 +127,13 @@ def _pull(settings: Settings, name: str, on_step: OnStep) -> InstalledModel:
     return model
 
 
-def _measured(settings: Settings, model: InstalledModel, on_step: OnStep) -> Speed:
-    """Return the model's speed here, measured now where it isn't known."""
-    if (known := _stored(settings, model)) is not None:
-        return known
+def _measure(settings: Settings, model: InstalledModel, on_step: OnStep) -> None:
     step = f"Measuring {model.name}:"
     on_step(SetupStep(step, detail="reads and writes a little"))
-    engine = Engine(model.verify().path, name=model.name, settings=settings.model)
-    try:
-        speed = measure(engine)
-    finally:
-        engine.close()
-    _store(settings).put(model.sha256, _threads(settings), speed)
-    words = f"reads {speed.prompt_tokens_per_s:.0f}, writes {speed.decode_tokens_per_s:.0f} tokens/s"
-    on_step(SetupStep(step, 1, 1, words))
-    return speed
+    speed = measure_here(
+        settings, model, lambda done, total: on_step(SetupStep(step, done, total, f"round {done} of {total}"))
+    )
+    on_step(SetupStep(step, 1, 1, str(speed)))
 
 
 def _add_welcome(settings: Settings, on_step: OnStep) -> None:
@@ -158,29 +141,15 @@ def _add_welcome(settings: Settings, on_step: OnStep) -> None:
     from .front_door import Localsmith
     from .retrieval.ingest import FileFailed, FileStarted
 
-    folder = files("localsmith.ui").joinpath("welcome")
-    paths = sorted(Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".md"))
     with Localsmith(settings=settings) as ls:
         names = [info.name for info in ls.library.collections()]
         removed = [info.name for info in ls.library.removed_collections()]
-        if WELCOME_COLLECTION in [*names, *removed]:
+        if COLLECTION in [*names, *removed]:
             return
-        ls.library.create_collection(WELCOME_COLLECTION)
-        for event in ls.library.ingest(paths, WELCOME_COLLECTION):
+        ls.library.create_collection(COLLECTION)
+        for event in ls.library.ingest(welcome_files(), COLLECTION):
             if isinstance(event, FileFailed):
                 raise event.error
             if isinstance(event, FileStarted):
                 on_step(SetupStep("Welcome documents:", event.overall.done, event.overall.total))
         on_step(SetupStep("Welcome documents:", 1, 1, "are here"))
-
-
-def _stored(settings: Settings, model: InstalledModel) -> Speed | None:
-    return _store(settings).get(model.sha256, _threads(settings))
-
-
-def _store(settings: Settings) -> SpeedStore:
-    return SpeedStore(settings.models_dir / SPEED_FILE)
-
-
-def _threads(settings: Settings) -> int:
-    return settings.model.n_threads or default_threads()

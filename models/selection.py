@@ -17,7 +17,7 @@ from ..core.settings import Settings
 from .catalog import CatalogEntry, catalog, unknown_model
 from .installed import in_use as model_in_use
 from .installed import installed as installed_models
-from .llama import default_threads
+from .llama_library import default_threads
 from .speed import SPEED_FILE, Speed, SpeedStore
 
 REFERENCE_PROMPT_TOKENS = 1000
@@ -102,15 +102,20 @@ def choose_here(settings: Settings) -> tuple[Choice, dict[str, Speed]]:
     """
     import psutil
 
-    here = installed_models(settings)
+    here = {name: model for name, model in installed_models(settings).items() if model.kind == "chat"}
     store = SpeedStore(settings.models_dir / SPEED_FILE)
-    n_threads = settings.model.n_threads or default_threads()
+    n_threads = threads(settings)
     hashes = {name: entry.sha256 for name, entry in catalog().items()}
     hashes |= {name: model.sha256 for name, model in here.items()}
     found = {name: store.get(sha256, n_threads) for name, sha256 in hashes.items()}
     speeds = {name: speed for name, speed in found.items() if speed is not None}
     memory = psutil.virtual_memory().total
     return choose_chat_model(settings, speeds, here, memory, model_in_use(settings)), speeds
+
+
+def threads(settings: Settings) -> int:
+    """Return the threads that the engine runs on here, which a measured speed counts for."""
+    return settings.model.n_threads or default_threads()
 
 
 def predict_speed(entry: CatalogEntry, speeds: Mapping[str, Speed]) -> tuple[Speed, CatalogEntry] | None:

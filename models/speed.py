@@ -1,6 +1,6 @@
 """How fast a model reads and writes on this machine, and where that is remembered.
 
-Place in the data's way: `measure` runs the engine once after a pull -> `SpeedStore` keeps the figures -> the
+Place in the data's way: `measure` runs the engine after a pull -> `SpeedStore` keeps the figures -> the
 choice of the default model and every time budget read them.
 
 Example:
@@ -25,6 +25,8 @@ from ..core.errors import StorageError
 from .installed import write_json
 
 SPEED_FILE = "speed.json"
+# From this share of the cores kept busy by others on, a speed is likely too low to decide by.
+BUSY_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,27 @@ class Speed:
     Attributes:
         prompt_tokens_per_s: Prompt tokens read a second.
         decode_tokens_per_s: Completion tokens generated a second, for one sequence.
+        busy_cores: Processor cores that other programs kept busy meanwhile; 0 where nobody looked.
+        measured_at: Seconds since the epoch, UTC; 0 where it was not noted.
     """
 
     prompt_tokens_per_s: float
     decode_tokens_per_s: float
+    busy_cores: float = 0.0
+    measured_at: float = 0.0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether other programs slowed the machine down while it was measured."""
+        return self.busy_cores > BUSY_SHARE * (os.cpu_count() or 1)
+
+    def __str__(self) -> str:
+        """Return the figures in words, and the load where it makes them doubtful."""
+        words = f"reads {self.prompt_tokens_per_s:.0f}, writes {self.decode_tokens_per_s:.0f} tokens/s"
+        if self.is_doubtful:
+            cores = os.cpu_count() or 1
+            words += f", while other programs kept {self.busy_cores:.1f} of {cores} cores busy"
+        return words
 
 
 class SpeedStore:

@@ -102,3 +102,13 @@ def test_doctor_finds_this_installation_well(ready_home: Path) -> None:
     done = run(ready_home, "doctor")
     assert "smollm2-135m: answers" in done.stderr
     assert "FAIL" not in done.stderr, done.stderr
+
+
+def test_measuring_again_says_the_speed_the_load_and_the_choice(ready_home: Path) -> None:
+    done = run(ready_home, "models", "measure", "smollm2-135m")
+    assert done.returncode == 0, done.stderr
+    assert "smollm2-135m: reads" in done.stdout and "cores busy" in done.stdout
+    assert "model.name" in done.stdout  # why this model is in use
+    refused = run(ready_home, "models", "measure", "all-minilm-l6-v2")
+    assert refused.returncode == 1
+    assert "no chat model" in refused.stderr
