@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import machine  # noqa: E402 - scripts/ is no package
-from progress import SetupError, run_logged, say, tail  # noqa: E402
+from progress import SetupError as SetupError  # noqa: E402 - for those who call us
+from progress import run_logged, say, tail  # noqa: E402
 
 PACKAGE = "llama-cpp-python"
 RECIPE = Path(__file__).with_suffix(".cmake")

@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,12 +59,14 @@ class Server:
         command: How to start it.
         log: File for its output.
         model: Model to name in requests, where the server offers several; None for its first.
+        key: API key to ask with; "" for none.
     """
 
-    def __init__(self, command: Command, log: Path, model: str | None = None) -> None:
+    def __init__(self, command: Command, log: Path, model: str | None = None, key: str = "") -> None:
         self._command = command
         self._log = log
         self._named = model
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.model = ""
         self.url = ""
 
@@ -125,13 +126,36 @@ class Server:
         while time.monotonic() < deadline:
             if not self.is_running:
                 break
-            models = _models(self.url)
+            models = self._models()
             model = self._named if self._named in models else next(iter(models), "")
-            if model and _is_answering(self.url, model):
+            if model and self._is_answering(model):
                 return model
             time.sleep(0.3)
         end = self._log.read_text(errors="replace")[-2000:]
         raise ServerFailed(f"{self._command.name} did not start. The end of {self._log}:\n{end}")
+
+    def _models(self) -> list[str]:
+        try:
+            with self._open("/v1/models", None, timeout_s=5) as response:
+                return [model["id"] for model in json.load(response)["data"]]
+        except (OSError, ValueError, KeyError):  # urllib's errors are OSErrors
+            return []
+
+    def _is_answering(self, model: str) -> bool:
+        """Ask for one token: some servers list their models before these are loaded."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        try:
+            with self._open("/v1/chat/completions", body, timeout_s=120) as response:
+                return bool(response.status == 200)
+        except OSError:
+            return False
+
+    def _open(self, path: str, body: dict[str, Any] | None, timeout_s: float) -> Any:
+        data = json.dumps(body).encode() if body else None
+        headers = self._headers | {"Content-Type": "application/json"}
+        return urllib.request.urlopen(
+            urllib.request.Request(f"{self.url}{path}", data, headers), timeout=timeout_s
+        )
 
 
 def our_command(setup: Setup, home: Path) -> Command:
@@ -235,27 +259,6 @@ def server_requirements() -> list[str]:
         if not marker or marker.replace('"', "'").strip() == "extra == 'server'":
             found.append(requirement.strip())
     return found
-
-
-def _models(url: str) -> list[str]:
-    try:
-        with urllib.request.urlopen(f"{url}/v1/models", timeout=5) as response:
-            return [model["id"] for model in json.load(response)["data"]]
-    except (OSError, urllib.error.URLError, ValueError, KeyError):
-        return []
-
-
-def _is_answering(url: str, model: str) -> bool:
-    """Ask for one token: some servers list their models before these are loaded."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    request = urllib.request.Request(
-        f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=120) as response:
-            return bool(response.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
 
 
 def _free_port() -> int:
