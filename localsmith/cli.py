@@ -1,4 +1,4 @@
-"""The command line: `localsmith ask`, `chat`, `ui`, `setup`, `models`, `documents`, `evaluate`.
+"""The command line: `localsmith ask`, `chat`, `ui`, `serve`, `setup`, `models`, `documents`, and more.
 
 Place in the data's way: words in, `Localsmith` calls out; the only place besides the pages where an error
 becomes words. Everything heavy is imported inside the commands, so that `--help` answers at once.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli_documents, cli_evaluate, cli_models
+from . import cli_documents, cli_evaluate, cli_models, cli_serve
 
 if TYPE_CHECKING:
     from .core.types import Answer
@@ -31,6 +31,8 @@ app = typer.Typer(
 app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_documents.app, name="documents")
 app.add_typer(cli_evaluate.app, name="evaluate")
+app.add_typer(cli_serve.keys_app, name="keys")
+app.command()(cli_serve.serve)
 
 Model = Annotated[str | None, typer.Option(help="Catalog name of the chat model.")]
 Collection = Annotated[str | None, typer.Option(help="Collection to search.")]

@@ -251,6 +251,15 @@ class Localsmith:
         """
         return self._engine.result()
 
+    @property
+    def embedder(self) -> EmbedderProcess:
+        """The embedder; waits until it is loaded.
+
+        Raises:
+            ModelError: The embedding model is not installed or can't be loaded.
+        """
+        return self._embedder.result()
+
     @cached_property
     def conversations(self) -> ConversationStore:
         """Conversations and feedback."""

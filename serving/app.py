@@ -45,20 +45,22 @@ def create_app(parts: ServedParts, settings: ServeSettings, keys: KeyStore | Non
         service.close()
 
     # No pages to try requests on: they would load scripts from elsewhere.
-    app = FastAPI(title="Localsmith", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Localsmith", docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.state.service = service
     for router in (chat.router, completions.router, embeddings.router, status.router):
         app.include_router(router)
     add_bodies(app)
     _add_error_forms(app)
-    if settings.allowed_origins:
+    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    if settings.allowed_origins:  # around the guard, so that a page can read its refusals
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.allowed_origins),
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],
         )
-    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
     return app
 
 

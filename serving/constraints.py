@@ -89,6 +89,7 @@ def _build(
     kind: str, body: SamplingBody, schema: dict[str, Any] | None, tools: Sequence[dict[str, Any]]
 ) -> Constraint:
     if kind == "grammar":
+        grammars.check_grammar(body.grammar or "")
         return Constraint(body.grammar or "")
     if kind == "regex":
         return Constraint(grammars.regex_grammar(body.regex or ""))
@@ -98,8 +99,8 @@ def _build(
         return Constraint(_schema_grammar(json.dumps(schema)))
     assert isinstance(body, ChatRequest)
     choice = body.tool_choice
-    name = choice.function.name if isinstance(choice, NamedTool) else choice or "auto"
-    return _tools_constraint(json.dumps(list(tools)), name)
+    name = choice.function.name if isinstance(choice, NamedTool) else choice
+    return _tools_constraint(json.dumps(list(tools)), None if name == "auto" else name)
 
 
 def _schema(body: ChatRequest) -> dict[str, Any] | None:
@@ -119,6 +120,6 @@ def _schema_grammar(schema: str) -> str:
 
 
 @functools.lru_cache(CACHED_GRAMMARS)
-def _tools_constraint(tools: str, choice: str) -> Constraint:
-    grammar, trigger = grammars.tool_call_grammar(json.loads(tools), choice=choice)
-    return Constraint(grammar, trigger)
+def _tools_constraint(tools: str, choice: str | None) -> Constraint:
+    made = grammars.tool_call_grammar(json.loads(tools), choice=choice)
+    return Constraint(made.grammar, made.trigger)

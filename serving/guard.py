@@ -32,14 +32,11 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# What a key must be good for; "" for any valid key. Other paths, `/healthz` too, are open: they tell nothing.
-SCOPE_OF_PATH = {
-    "/v1/chat/completions": "",  # "chat" or "documents", by the model: see `Caller.require`
-    "/v1/completions": "chat",
-    "/v1/embeddings": "embeddings",
-    "/v1/models": "",
-    "/metrics": "metrics",
-}
+# These tell nothing about anybody. All others want a key, where keys are wanted.
+OPEN_PATHS = {"/healthz", "/openapi.json"}
+# What the key must be good for; any valid key for paths not named. Chat asks for "chat" or "documents"
+# itself, by the model.
+SCOPE_OF_PATH = {"/v1/completions": "chat", "/v1/embeddings": "embeddings", "/metrics": "metrics"}
 _log = structlog.get_logger(__name__)
 
 
@@ -56,7 +53,7 @@ class Caller:
     scopes: frozenset[str] | None = None
 
     def require(self, scope: str) -> None:
-        """Refuse a caller whose key is not good for `scope`.
+        """Refuse a caller whose key is not good for `scope`; "" asks for nothing.
 
         Raises:
             ApiError: It is not (403).
@@ -121,13 +118,12 @@ class Guard:
         self._check_host(headers.get(b"host", ""))
         self._check_origin(headers)
         address = (scope.get("client") or ("unknown",))[0]
-        needed = SCOPE_OF_PATH.get(scope["path"])
-        if needed is None or scope["method"] == "OPTIONS":
+        if scope["path"] in OPEN_PATHS:
             return Caller(address)
         key = self._key(headers.get(b"authorization", ""), address)
         caller = Caller(key.id, key.scopes) if key else Caller(address)
         self._take_turn(caller.id)
-        caller.require(needed)
+        caller.require(SCOPE_OF_PATH.get(scope["path"], ""))
         return caller
 
     def _check_host(self, host: str) -> None:
