@@ -1,8 +1,8 @@
-"""The engine: one local model, one thread that touches it, a queue of requests.
+"""The engine: one local model, one thread that touches it, many requests at once.
 
-Place in the data's way: strategies and the chat model call `submit` and read the returned generation. Today
-one request runs at a time; the contract (`core.contracts.LanguageModel`) already is that of a concurrent
-engine.
+Place in the data's way: strategies, the chat model and the HTTP server call `submit` and read the returned
+generation. Every step computes the next token of all that write and a piece of what is read; prompts share
+what they have in common through the KV cache.
 
 Example:
     engine = Engine(Path("model.gguf"), name="qwen2.5-coder-0.5b", settings=load_settings().model)
@@ -12,7 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,27 +21,33 @@ from typing import Any
 
 import structlog
 
-from ..core.errors import ContextOverflow, GenerationError, LocalsmithError, ModelNotReadyError, Overloaded
+from ..core.errors import ContextOverflow, GenerationError, LocalsmithError, ModelNotReadyError
 from ..core.settings import ModelSettings
-from ..core.types import Delta, FinishReason, Message, Prefill, SamplingParams
+from ..core.types import Delta, EngineStats, FinishReason, Message, Priority, SamplingParams
 from .chat_template import ChatTemplate
+from .counters import Counters
 from .generation import EngineGeneration
-from .llama import ABORTED, NO_KV_SLOT, LlamaRuntime
+from .llama import LlamaRuntime
 from .prefix_cache import PrefixCache
-from .text_stream import TextStream
+from .request import Request
+from .sampling import Sampler
+from .scheduler import Scheduler
+from .steps import Stepper
+from .waiting import WaitingQueue
 
 log = structlog.get_logger(__name__)
 
-N_SEQ = 4
+# Sequences beyond those that run; each holds one cached prefix.
+CACHED_SEQUENCES = 24
 
 
 class Engine:
-    """Runs one GGUF model; fulfils `core.contracts.LanguageModel`.
+    """Runs one GGUF model; fulfils `core.contracts.ServedModel`.
 
     Args:
         path: The GGUF file, verified by the catalog.
         name: Name of the model for people and logs.
-        settings: Window, threads, batch, queue.
+        settings: Window, threads, batch, queue, KV cache, graphics cards.
         prompt_tokens_per_s: Measured speed of reading, for time budgets; infinity where not measured yet.
         on_progress: Called with the share of the model loaded, 0 to 1.
 
@@ -61,27 +66,30 @@ class Engine:
     ) -> None:
         self._name = name
         self.prompt_tokens_per_s = prompt_tokens_per_s
-        self._runtime = LlamaRuntime(
-            path,
-            n_ctx=settings.n_ctx,
-            n_batch=settings.n_batch,
-            n_threads=settings.n_threads,
-            n_gpu_layers=settings.n_gpu_layers,
-            n_seq=N_SEQ,
-            on_progress=on_progress,
-        )
+        num_seqs = settings.max_running + CACHED_SEQUENCES
+        self._runtime = LlamaRuntime(path, settings, n_seq=num_seqs, on_progress=on_progress)
         self._template = ChatTemplate(self._runtime)
-        self._cache = PrefixCache(N_SEQ)
-        self._requests: queue.Queue[EngineGeneration | None] = queue.Queue(maxsize=settings.max_queue)
-        self._seq_id = 0
-        self._held: list[int] = []  # tokens whose KV cells the running sequence holds
-        self._running: EngineGeneration | None = None
-        self._lock = threading.Lock()  # guards _running against a cancel from another thread
+        self._counters = Counters()
+        self._waiting = WaitingQueue(settings.max_queue)
+        self._cache = PrefixCache(self._runtime, self._runtime.num_cells, num_seqs)
+        self._scheduler = Scheduler(
+            self._cache,
+            self._waiting,
+            num_cells=self._runtime.num_cells,
+            n_batch=self._runtime.n_batch,
+            max_running=settings.max_running,
+            draft_tokens=settings.draft_tokens if self._runtime.can_share else 0,
+        )
+        self._stepper = Stepper(
+            self._runtime, self._cache, self._scheduler, self._counters, self._waiting.charge
+        )
+        self._computing: list[EngineGeneration] = []  # those in the step that runs now
+        self._changed = threading.Condition()  # a request has come or was cancelled, or the engine closes
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="localsmith-engine", daemon=True)
         self._thread.start()
 
-    # -- core.contracts.LanguageModel
+    # -- core.contracts.ServedModel
 
     @property
     def name(self) -> str:
@@ -92,6 +100,11 @@ class Engine:
     def n_ctx(self) -> int:
         """The context window, in tokens."""
         return self._runtime.n_ctx
+
+    @property
+    def n_vocab(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return self._runtime.n_vocab
 
     @property
     def n_threads(self) -> int:
@@ -118,182 +131,182 @@ class Engine:
         deadline_s: float | None = None,
         cancel: threading.Event | None = None,
         tools: Sequence[dict[str, Any]] = (),
+        priority: Priority = "interactive",
+        user: str = "",
     ) -> EngineGeneration:
         """Queue a completion; see `core.contracts.LanguageModel.submit`.
 
-        Args:
-            messages: The conversation.
-            sampling: How to choose tokens; None for the defaults.
-            deadline_s: Seconds from now after which the completion ends with what it has; None for none.
-            cancel: Setting this event cancels.
-            tools: JSON schemas of tools for the chat template, in OpenAI's form.
+        Several samples of one prompt are several calls with different seeds: the first reads the prompt, the
+        others wait for it and share what it has read.
 
         Raises:
             ContextOverflow: Prompt plus `max_tokens` exceed the window.
             Overloaded: The queue is full.
             ModelNotReadyError: The engine has been closed.
+            ValueError: `logit_bias` names a token that the vocabulary doesn't have.
         """
-        sampling = sampling or SamplingParams()
         prompt = self._template.tokens(messages, tools)
-        if len(prompt) + sampling.max_tokens > self.n_ctx:
-            raise ContextOverflow(len(prompt), sampling.max_tokens, self.n_ctx)
-        if self._closed:
-            raise ModelNotReadyError(f"{self._name} has been closed.", hint="Start Localsmith again.")
-        generation = EngineGeneration(
-            prompt, sampling, deadline_s=deadline_s, cancel=cancel, on_cancel=self._on_cancel
+        return self._submit(prompt, sampling, deadline_s, cancel, priority, user)
+
+    def submit_text(
+        self,
+        prompt: str,
+        sampling: SamplingParams | None = None,
+        *,
+        deadline_s: float | None = None,
+        cancel: threading.Event | None = None,
+        priority: Priority = "interactive",
+        user: str = "",
+    ) -> EngineGeneration:
+        """Queue the continuation of a raw text, in which control tokens count as such; see `submit`."""
+        tokens = self._runtime.tokenize(prompt, parse_special=True)
+        if self._runtime.adds_bos or not tokens:
+            tokens.insert(0, max(0, self._runtime.bos_token))
+        return self._submit(tokens, sampling, deadline_s, cancel, priority, user)
+
+    def stats(self) -> EngineStats:
+        """Return what the engine does now and has done so far."""
+        counters = self._counters
+        return EngineStats(
+            num_running=len(self._scheduler.running),
+            num_waiting=len(self._waiting),
+            kv_cells=self._runtime.num_cells,
+            kv_cells_used=self._cache.cells_used,
+            sequences=self._runtime.n_seq,
+            sequences_used=self._cache.sequences_used,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            completion_tokens=counters.completion_tokens,
+            draft_tokens=counters.draft_tokens,
+            accepted_draft_tokens=counters.accepted_draft_tokens,
+            finished=tuple(sorted(counters.finished.items())),
+            num_steps=counters.num_steps,
+            decode_s=counters.decode_s,
+            sampling_s=counters.sampling_s,
+            busy_s=counters.busy_s,
         )
-        try:
-            self._requests.put_nowait(generation)
-        except queue.Full as exc:
-            raise Overloaded(
-                f"{self._requests.maxsize} requests are waiting already.", hint="Try again in a moment."
-            ) from exc
-        return generation
 
     def close(self) -> None:
         """Cancel what runs, end the thread and free the model; a second call does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        if (running := self._running) is not None:
-            running.cancel()
-        self._drain()
-        self._requests.put(None)
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._runtime.abort()
+            self._changed.notify()
         self._thread.join()
         self._runtime.close()
 
-    def _drain(self) -> None:
-        """End the waiting requests, so that no reader waits for ever."""
-        while True:
-            try:
-                generation = self._requests.get_nowait()
-            except queue.Empty:
-                return
-            if generation is not None:
-                generation.finish("cancelled")
+    def _submit(
+        self,
+        prompt: Sequence[int],
+        sampling: SamplingParams | None,
+        deadline_s: float | None,
+        cancel: threading.Event | None,
+        priority: Priority,
+        user: str,
+    ) -> EngineGeneration:
+        sampling = sampling or SamplingParams()
+        if len(prompt) + sampling.max_tokens > self.n_ctx:
+            raise ContextOverflow(len(prompt), sampling.max_tokens, self.n_ctx)
+        if any(not 0 <= token < self.n_vocab for token, _ in sampling.logit_bias):
+            raise ValueError(f"logit_bias names a token outside 0 to {self.n_vocab - 1}.")
+        generation = EngineGeneration(
+            prompt,
+            sampling,
+            deadline_s=deadline_s,
+            cancel=cancel,
+            priority=priority,
+            user=user,
+            on_cancel=self._on_cancel,
+        )
+        with self._changed:
+            if self._closed:
+                raise ModelNotReadyError(f"{self._name} has been closed.", hint="Start Localsmith again.")
+            self._waiting.push(Request(generation))
+            self._changed.notify()
+        return generation
+
+    def _on_cancel(self, generation: EngineGeneration) -> None:
+        with self._changed:
+            # A step is short where others write; where it works for this one alone, it need not be finished.
+            if self._computing == [generation]:
+                self._runtime.abort()
+            self._changed.notify()
 
     # -- the engine's thread
 
     def _serve(self) -> None:
-        while (generation := self._requests.get()) is not None:
-            if self._closed:
-                generation.finish("cancelled")
-                continue
-            with self._lock:
-                self._running = generation
-                self._runtime.allow()
-            timer = self._deadline_timer(generation)
-            try:
-                reason = self._run(generation)
-                generation.finish(reason)
-            except LocalsmithError as exc:
-                generation.fail(exc)
-            except Exception as exc:  # noqa: BLE001 - the thread must outlive any request
-                log.exception("generation failed", model=self._name)
-                generation.fail(GenerationError(f"The model failed: {exc}", hint="Try again."))
-            finally:
-                with self._lock:
-                    self._running = None
-                if timer:
-                    timer.cancel()
-
-    def _run(self, generation: EngineGeneration) -> FinishReason:
-        if (cause := generation.stop_cause) is not None:
-            return cause
-        sampler = self._make_sampler(generation.sampling)
-        lease = self._cache.lease(generation.prompt)
-        self._seq_id = lease.seq_id
-        self._held = list(generation.prompt[: lease.num_cached])
-        try:
-            self._runtime.forget(lease.seq_id, lease.num_cached)
-            return self._prefill(generation, lease.num_cached) or self._decode(generation, sampler)
-        finally:
-            self._cache.store(self._seq_id, self._held)
-            sampler.close()
-
-    def _prefill(self, generation: EngineGeneration, num_cached: int) -> FinishReason | None:
-        prompt = generation.prompt
-        generation.update(replace(generation.usage, cached_tokens=num_cached))
-        generation.put(Prefill(num_cached, len(prompt), num_cached))
-        while len(self._held) < len(prompt):
-            start = len(self._held)
-            part = prompt[start : start + self._runtime.n_batch]
-            began = time.perf_counter()
-            is_whole = self._step(part, wants_logits=start + len(part) == len(prompt))
-            spent = time.perf_counter() - began
-            generation.update(replace(generation.usage, prefill_s=generation.usage.prefill_s + spent))
-            if (cause := generation.stop_cause) is not None or not is_whole:
-                return cause or "deadline"  # the deadline's timer may abort a moment before the clock says so
-            generation.put(Prefill(len(self._held), len(prompt), num_cached))
-        return None
-
-    def _decode(self, generation: EngineGeneration, sampler: Any) -> FinishReason:
-        stream = TextStream(generation.sampling.stop)
-        reason: FinishReason = "length"
-        for count in range(1, generation.sampling.max_tokens + 1):
-            began = time.perf_counter()
-            token = sampler.sample()
-            if self._runtime.is_end(token):
-                reason = "stop"
-                break
-            text = stream.push(self._runtime.piece(token))
-            self._count_token(generation, count)
-            if text:
-                generation.put(Delta(text))
-            if stream.is_stopped:
-                return "stop"
-            if count == generation.sampling.max_tokens:
-                break
-            is_whole = self._step((token,), wants_logits=True)
-            spent = time.perf_counter() - began
-            generation.update(replace(generation.usage, decode_s=generation.usage.decode_s + spent))
-            if (cause := generation.stop_cause) is not None or not is_whole:
-                reason = cause or "deadline"
-                break
-        if rest := stream.finish():
-            generation.put(Delta(rest))
-        return reason
-
-    def _step(self, tokens: Sequence[int], *, wants_logits: bool) -> bool:
-        """Decode tokens behind those held; False where the step was aborted."""
         while True:
-            code = self._runtime.decode(
-                tokens, seq_id=self._seq_id, start=len(self._held), wants_logits=wants_logits
-            )
-            if code == NO_KV_SLOT and (evicted := self._cache.evict(keep=self._seq_id)) is not None:
-                self._runtime.forget(evicted, 0)
-                continue
-            break
-        if code == NO_KV_SLOT:
-            raise GenerationError("The KV cache is full.", hint="Raise model.n_ctx or shorten the prompt.")
-        if code == ABORTED:
-            self._runtime.forget(self._seq_id, len(self._held))
-            return False
-        self._held += tokens
-        return True
+            with self._changed:
+                while not (self._closed or self._scheduler.running or len(self._waiting)):
+                    self._changed.wait()
+                if self._closed:
+                    break
+            began = time.perf_counter()
+            try:
+                self._turn()
+            except Exception as exc:  # noqa: BLE001 - the thread must outlive any request
+                log.exception("the step failed", model=self._name)
+                error = GenerationError(f"The model failed: {exc}", hint="Try again.")
+                for request in list(self._scheduler.running):
+                    self._end(request, error)
+            self._counters.busy_s += time.perf_counter() - began
+        for request in [*self._scheduler.running, *self._waiting.take_all()]:
+            self._end(request, "cancelled")
 
-    def _count_token(self, generation: EngineGeneration, count: int) -> None:
-        usage = replace(generation.usage, completion_tokens=count)
-        if count == 1:
-            usage = replace(usage, time_to_first_token_s=time.perf_counter() - generation.submitted_at)
-        generation.update(usage)
-
-    def _make_sampler(self, sampling: SamplingParams) -> Any:
+    def _turn(self) -> None:
+        """End what is to be ended, let in what waits, compute one step."""
+        for request in self._waiting.take_stopped():
+            self._end(request, request.generation.stop_cause or "cancelled")
+        for request in list(self._scheduler.running):
+            if (cause := request.generation.stop_cause) is not None:
+                self._end(request, cause)
+        for request in self._scheduler.admit():
+            self._welcome(request)
+        works = self._scheduler.plan()
+        if not works:
+            return
+        with self._changed:
+            self._computing = [work.request.generation for work in works]
+            if self._closed or self._computing[0].stop_cause == "cancelled":
+                return
+            self._runtime.allow()
         try:
-            return self._runtime.sampler(sampling)
-        except ValueError as exc:
-            raise GenerationError(str(exc)) from exc
+            ended = self._stepper.run(works)
+        finally:
+            with self._changed:
+                self._computing = []
+        for request, reason in ended:
+            self._end(request, reason)
 
-    def _deadline_timer(self, generation: EngineGeneration) -> threading.Timer | None:
-        if generation.deadline_at is None:
-            return None
-        left = max(0.0, generation.deadline_at - time.perf_counter())
-        timer = threading.Timer(left, self._on_cancel, args=(generation,))
-        timer.daemon = True
-        timer.start()
-        return timer
+    def _welcome(self, request: Request) -> None:
+        """Prepare a request that has just joined the batch."""
+        if request.sampler is None:
+            try:
+                request.sampler = Sampler(request.generation.sampling, self._runtime)
+            except ValueError as exc:
+                self._end(request, GenerationError(str(exc)))
+                return
+            generation = request.generation
+            generation.update(replace(generation.usage, cached_tokens=request.num_held))
+            self._counters.prompt_tokens += len(generation.prompt)
+            self._counters.cached_tokens += request.num_held
+            self._stepper.report_prefill(request)
 
-    def _on_cancel(self, generation: EngineGeneration) -> None:
-        with self._lock:
-            if self._running is generation:
-                self._runtime.abort()
+    def _end(self, request: Request, reason: FinishReason | LocalsmithError) -> None:
+        """Free what a request holds and tell its reader."""
+        if request in self._scheduler.running:
+            self._scheduler.leave(request, is_kept=not isinstance(reason, GenerationError))
+        if request.sampler is not None:
+            request.sampler.close()
+        generation = request.generation
+        if isinstance(reason, LocalsmithError):
+            self._counters.finished["failed"] += 1
+            generation.fail(reason)
+            return
+        rest = "" if request.stream.is_stopped else request.stream.finish()
+        if rest or request.logprobs:
+            generation.put(Delta(rest, tuple(request.logprobs)))
+        self._counters.finished[reason] += 1
+        generation.finish(reason)

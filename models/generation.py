@@ -7,13 +7,14 @@ Place in the data's way: `Engine.submit` returns an `EngineGeneration`; iteratin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from ..core.errors import LocalsmithError
-from ..core.types import Delta, FinishReason, Prefill, SamplingParams, Usage
+from ..core.types import Delta, FinishReason, Prefill, Priority, SamplingParams, Usage
 
 CANCEL_POLL_S = 0.05
 
@@ -26,7 +27,9 @@ class EngineGeneration:
         sampling: How to choose tokens.
         deadline_s: Seconds from now after which the completion ends with what it has; None for none.
         cancel: An event of the caller's that cancels when set.
-        on_cancel: Called once when this generation is cancelled or past its deadline, from any thread.
+        priority: "interactive" goes before "batch".
+        user: Whose request it is.
+        on_cancel: Called once when this generation is cancelled, from any thread.
     """
 
     def __init__(
@@ -36,16 +39,21 @@ class EngineGeneration:
         *,
         deadline_s: float | None,
         cancel: threading.Event | None,
+        priority: Priority,
+        user: str,
         on_cancel: Callable[[EngineGeneration], None],
     ) -> None:
         self.prompt = tuple(prompt)
         self.sampling = sampling
+        self.priority = priority
+        self.user = user
         self.submitted_at = time.perf_counter()
         self.deadline_at = None if deadline_s is None else self.submitted_at + deadline_s
         self._cancel_event = cancel
         self._on_cancel = on_cancel
         self._cancelled = threading.Event()
         self._events: queue.SimpleQueue[Prefill | Delta | LocalsmithError | None] = queue.SimpleQueue()
+        self._wake: Callable[[], object] | None = None  # tells an event loop that there is something to read
         self._usage = Usage(prompt_tokens=len(prompt))
         self._finish_reason: FinishReason | None = None
 
@@ -82,11 +90,29 @@ class EngineGeneration:
     async def __aiter__(self) -> AsyncIterator[Prefill | Delta]:
         """Yield the same without blocking the event loop."""
         loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(ready.set)
         try:
-            while (event := await loop.run_in_executor(None, self._next_event)) is not None:
-                yield event
+            while True:
+                ready.clear()
+                while not self._events.empty():
+                    if (event := self._next_event()) is None:
+                        return
+                    yield event
+                await self._wait(ready)
         finally:
+            self._wake = None
             self._abandon()
+
+    async def _wait(self, ready: asyncio.Event) -> None:
+        if self._cancel_event is None:
+            await ready.wait()
+            return
+        while not ready.is_set():
+            if self._cancel_event.is_set():
+                self.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ready.wait(), CANCEL_POLL_S)
 
     def _next_event(self) -> Prefill | Delta | None:
         while True:
@@ -115,9 +141,14 @@ class EngineGeneration:
             return "deadline"
         return None
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the deadline; None where there is none."""
+        return None if self.deadline_at is None else self.deadline_at - time.perf_counter()
+
     def put(self, event: Prefill | Delta) -> None:
         """Hand an event to the reader."""
-        self._events.put(event)
+        self._hand_over(event)
 
     def update(self, usage: Usage) -> None:
         """Replace the usage."""
@@ -126,9 +157,15 @@ class EngineGeneration:
     def finish(self, reason: FinishReason) -> None:
         """End the stream."""
         self._finish_reason = reason
-        self._events.put(None)
+        self._hand_over(None)
 
     def fail(self, error: LocalsmithError) -> None:
         """End the stream with an error."""
         self._finish_reason = "stop"
-        self._events.put(error)
+        self._hand_over(error)
+
+    def _hand_over(self, event: Prefill | Delta | LocalsmithError | None) -> None:
+        self._events.put(event)
+        if (wake := self._wake) is not None:
+            with contextlib.suppress(RuntimeError):  # the reader's event loop has been closed
+                wake()

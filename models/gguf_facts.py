@@ -50,6 +50,9 @@ class GgufFacts:
         licence: Licence that its maker stated, or "".
         n_ctx_train: Tokens that it was trained to read; 0 where it does not say.
         parameters: Weights in all its tensors.
+        n_layer: Transformer blocks; 0 where it does not say.
+        kv_elements: Elements of keys and values that a token takes in the KV cache, all layers together; 0
+            where it can't be told.
     """
 
     architecture: str
@@ -57,6 +60,8 @@ class GgufFacts:
     licence: str
     n_ctx_train: int
     parameters: int
+    n_layer: int
+    kv_elements: int
 
 
 def read_gguf_facts(path: Path) -> GgufFacts:
@@ -93,9 +98,25 @@ def _read(file: BinaryIO, path: Path) -> GgufFacts:
         architecture=architecture,
         name=str(values.get("general.name", "")),
         licence=str(values.get("general.license", "")),
-        n_ctx_train=int(str(values.get(f"{architecture}.context_length", 0))),
+        n_ctx_train=_number(values, f"{architecture}.context_length"),
         parameters=parameters,
+        n_layer=_number(values, f"{architecture}.block_count"),
+        kv_elements=_kv_elements(values, architecture),
     )
+
+
+def _number(values: dict[str, object], key: str) -> int:
+    value = values.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _kv_elements(values: dict[str, object], architecture: str) -> int:
+    num_heads = _number(values, f"{architecture}.attention.head_count")
+    num_kv_heads = _number(values, f"{architecture}.attention.head_count_kv") or num_heads
+    head_size = _number(values, f"{architecture}.embedding_length") // max(1, num_heads)
+    key_size = _number(values, f"{architecture}.attention.key_length") or head_size
+    value_size = _number(values, f"{architecture}.attention.value_length") or head_size
+    return _number(values, f"{architecture}.block_count") * num_kv_heads * (key_size + value_size)
 
 
 def _tensor_size(file: BinaryIO) -> int:

@@ -1,35 +1,40 @@
 """llama.cpp behind one small class; the only file that imports `llama_cpp`.
 
-Place in the data's way: `Engine` owns one `LlamaRuntime` and calls `decode` and `sample` from its own thread.
+Place in the data's way: `Engine` owns one `LlamaRuntime` and calls `decode` from its own thread only.
 Tokenizing and piece look-ups only read the vocabulary and may be called from any thread.
 
 Example:
-    runtime = LlamaRuntime(Path("model.gguf"), n_ctx=4096)
-    tokens = runtime.tokenize("Hello", parse_special=False)
-    runtime.decode(tokens, seq_id=0, start=0)
+    runtime = LlamaRuntime(Path("model.gguf"), ModelSettings(n_ctx=4096), n_seq=4)
+    row = runtime.batch.add(0, runtime.tokenize("Hello", parse_special=False), start=0, num_logits=1)
+    runtime.decode()
+    runtime.logits(row)
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
-import structlog
 
 from ..core.errors import GenerationError, ModelLoadError, ModelNotReadyError
+from ..core.settings import ModelSettings
 from ..core.types import SamplingParams
-
-log = structlog.get_logger(__name__)
+from .llama_batch import LlamaBatch
+from .llama_devices import BYTES_PER_ELEMENT, choose_gpu_layers
+from .llama_library import AbortFlag, LogMessages, check_magic, default_threads, llama_api
+from .llama_sampler import CandidateChain, GrammarMatcher
 
 NO_KV_SLOT = 1
 ABORTED = 2
-PENALTY_WINDOW_TOKENS = 64
+# The KV cache may take this share of the memory that is free when the model is loaded.
+_KV_SHARE = 0.15
 
 
 class LlamaRuntime:
@@ -37,11 +42,8 @@ class LlamaRuntime:
 
     Args:
         path: The GGUF file.
-        n_ctx: Cells of the KV cache, shared by all sequences; the model's own window is the upper bound.
-        n_batch: Most prompt tokens in one `decode`.
-        n_threads: CPU threads; 0 for one a physical core.
-        n_gpu_layers: Layers on the GPU; -1 for all. Without effect in a CPU build.
-        n_seq: Sequences the KV cache can hold.
+        settings: Window, threads, batch, graphics cards, KV cache.
+        n_seq: Sequences the KV cache can tell apart.
         on_progress: Called with the share loaded, 0 to 1.
 
     Raises:
@@ -51,31 +53,38 @@ class LlamaRuntime:
     def __init__(
         self,
         path: Path,
+        settings: ModelSettings,
         *,
-        n_ctx: int,
-        n_batch: int = 256,
-        n_threads: int = 0,
-        n_gpu_layers: int = -1,
-        n_seq: int = 4,
+        n_seq: int,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        self._api: Any = _import_llama_cpp()
+        self._api: Any = llama_api()
         self._closed = False
         self._vocab_lock = threading.Lock()  # no one may read the vocabulary while `close` frees it
-        self._messages: list[str] = []
-        self._keep_log_messages()
-        _check_magic(path)
-        self._model = self._load_model(path, n_gpu_layers, on_progress)
+        self._messages = LogMessages(self._api)
+        check_magic(path)
+        self._settings = settings
+        self._model = self._load_model(path, on_progress)
         self._vocab = self._api.llama_model_get_vocab(self._model)
         self.n_vocab: int = self._api.llama_vocab_n_tokens(self._vocab)
-        self.n_ctx: int = min(n_ctx, self._api.llama_model_n_ctx_train(self._model))
-        self.n_batch = min(n_batch, self.n_ctx)
+        self.n_ctx: int = min(settings.n_ctx, self._api.llama_model_n_ctx_train(self._model))
         self.n_seq = n_seq
-        self.n_threads = n_threads or default_threads()
+        self.n_threads = settings.n_threads or default_threads()
+        self.n_batch = min(settings.n_batch, self.n_ctx)
+        self.num_cells = self._choose_cells()
         self._context = self._make_context(path)
+        self.num_cells = int(self._api.llama_n_ctx(self._context))  # llama.cpp rounds up
         self._memory = self._api.llama_get_memory(self._context)
-        self._batch = self._api.llama_batch_init(self.n_batch, 0, 1)
-        self._abort_flag = self._install_abort_flag()
+        self._abort_flag = AbortFlag(self._api, self._context)
+        self._pieces: dict[int, bytes] = {}
+        self.batch = LlamaBatch(self._api, self.n_batch)
+        """The rows of the next `decode`."""
+        self.can_share = not (
+            self._api.llama_model_is_recurrent(self._model)
+            or self._api.llama_model_is_hybrid(self._model)
+            or self._api.llama_model_n_swa(self._model) > 0
+        )
+        """Whether sequences can share KV cells and be cut anywhere; recurrent and sliding windows can't."""
         template = self._api.llama_model_chat_template(self._model, None)
         self.template: str = template.decode("utf-8") if template else ""
         """The chat template of the GGUF, Jinja source; "" where it has none."""
@@ -110,12 +119,15 @@ class LlamaRuntime:
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that a token stands for; control tokens stand for none."""
+        if (known := self._pieces.get(token)) is not None:
+            return known
         size = 64
         while True:
             buffer = ctypes.create_string_buffer(size)
             count = self._api.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
             if count >= 0:
-                return buffer.raw[:count]
+                self._pieces[token] = buffer.raw[:count]
+                return self._pieces[token]
             size = -count
 
     def is_end(self, token: int) -> bool:
@@ -124,14 +136,8 @@ class LlamaRuntime:
 
     # -- the context: from the engine's thread only
 
-    def decode(self, tokens: Sequence[int], *, seq_id: int, start: int, wants_logits: bool) -> int:
-        """Run the model over `tokens` at positions `start`, `start + 1`, … of a sequence.
-
-        Args:
-            tokens: At most `n_batch` tokens.
-            seq_id: The sequence.
-            start: Position of the first token.
-            wants_logits: Whether the logits of the last token are needed for sampling.
+    def decode(self) -> int:
+        """Run the model over the rows of `batch`.
 
         Returns:
             0 on success, `NO_KV_SLOT` where the KV cache has no room, `ABORTED` after `abort()`.
@@ -139,42 +145,67 @@ class LlamaRuntime:
         Raises:
             GenerationError: llama.cpp failed.
         """
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = start + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = seq_id
-            batch.logits[i] = False
-        batch.logits[len(tokens) - 1] = wants_logits
-        code = int(self._api.llama_decode(self._context, batch))
+        code = int(self._api.llama_decode(self._context, self.batch.raw))
         if code < 0:
             raise GenerationError(
-                f"The model failed while reading (llama_decode returned {code}): {self._last_message()}",
+                f"The model failed while reading (llama_decode returned {code}): {self._messages.last}",
                 hint="Try again; if it stays, pull the model anew or lower model.n_ctx.",
             )
         return code
 
-    def forget(self, seq_id: int, start: int) -> None:
-        """Drop a sequence's KV cells from position `start` on."""
-        self._api.llama_memory_seq_rm(self._memory, seq_id, start, -1)
+    def logits(self, row: int) -> npt.NDArray[np.float32]:
+        """Return `(n_vocab,)` the logits of a row that wanted them, valid until the next `decode`."""
+        pointer = self._api.llama_get_logits_ith(self._context, row)
+        return np.ctypeslib.as_array(pointer, shape=(self.n_vocab,))
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Mark the cells of `source` at positions `start` to `end` (exclusive) as held by `target` too."""
+        self._api.llama_memory_seq_cp(self._memory, source, target, start, end)
+
+    def forget(self, seq_id: int, start: int, end: int = -1) -> None:
+        """Take a sequence's mark from its cells at `start` to `end` (exclusive; -1 for all behind)."""
+        self._api.llama_memory_seq_rm(self._memory, seq_id, start, end)
+
+    def save_sequence(self, path: Path, seq_id: int, tokens: Sequence[int]) -> int:
+        """Write a sequence's KV cells to a file and return the bytes written; 0 where that failed.
+
+        Args:
+            path: The file.
+            seq_id: The sequence.
+            tokens: Its tokens, kept in the file.
+        """
+        array = (self._api.llama_token * len(tokens))(*tokens)
+        args = (self._context, str(path).encode(), seq_id, array, len(tokens))
+        return int(self._api.llama_state_seq_save_file(*args))
+
+    def load_sequence(self, path: Path, seq_id: int, max_tokens: int) -> list[int]:
+        """Read what `save_sequence` wrote into an empty sequence; returns its tokens, [] on failure."""
+        array = (self._api.llama_token * max_tokens)()
+        count = ctypes.c_size_t()
+        args = (self._context, str(path).encode(), seq_id, array, max_tokens, ctypes.byref(count))
+        return list(array[: count.value]) if self._api.llama_state_seq_load_file(*args) else []
 
     def abort(self) -> None:
         """Make a running `decode` return soon; safe from any thread."""
-        self._abort_flag[0] = b"\x01"
+        self._abort_flag.set()
 
     def allow(self) -> None:
-        """Undo `abort` before the next request."""
-        self._abort_flag[0] = b"\x00"
+        """Undo `abort` before the next `decode`."""
+        self._abort_flag.clear()
 
-    def sampler(self, params: SamplingParams) -> LlamaSampler:
-        """Return a sampler chain for one generation; close it after use.
+    # -- sampling.SamplerSource
+
+    def chain(self, params: SamplingParams) -> CandidateChain:
+        """Return the seeded draw of one completion."""
+        return CandidateChain(self._api, params)
+
+    def grammar(self, text: str) -> GrammarMatcher:
+        """Return a GBNF grammar at its beginning.
 
         Raises:
-            ValueError: The grammar is not valid GBNF.
+            ValueError: It is not valid.
         """
-        return LlamaSampler(self._api, self._context, self._vocab, self.n_vocab, params)
+        return GrammarMatcher(self._api, self._vocab, text)
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -182,7 +213,6 @@ class LlamaRuntime:
             if self._closed:
                 return
             self._closed = True
-        self._api.llama_batch_free(self._batch)
         self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
 
@@ -195,9 +225,14 @@ class LlamaRuntime:
 
     # -- loading
 
-    def _load_model(self, path: Path, n_gpu_layers: int, on_progress: Callable[[float], None] | None) -> Any:
+    def _load_model(self, path: Path, on_progress: Callable[[float], None] | None) -> Any:
+        settings = self._settings
         params = self._api.llama_model_default_params()
-        params.n_gpu_layers = 999 if n_gpu_layers < 0 else n_gpu_layers
+        params.n_gpu_layers = choose_gpu_layers(path, settings, settings.n_ctx)
+        params.main_gpu = settings.main_gpu
+        if settings.tensor_split:
+            shares = (ctypes.c_float * self._api.llama_max_devices())(*settings.tensor_split)
+            params.tensor_split = shares
 
         def report(share: float, _: Any) -> bool:
             if on_progress:
@@ -209,14 +244,25 @@ class LlamaRuntime:
         model = self._api.llama_model_load_from_file(str(path).encode(), params)
         if not model:
             raise ModelLoadError(
-                f"{path.name} can't be loaded: {self._last_message()}",
+                f"{path.name} can't be loaded: {self._messages.last}",
                 hint="It may be damaged, or of an architecture this llama.cpp doesn't know; pull it again.",
             )
         return model
 
+    def _choose_cells(self) -> int:
+        """Return the cells of the KV cache: the setting, or two windows where memory allows, else one."""
+        if self._settings.kv_cells:
+            return max(self._settings.kv_cells, self.n_ctx)
+        num_kv_heads = self._api.llama_model_n_head_kv(self._model)
+        head_size = self._api.llama_model_n_embd(self._model) // self._api.llama_model_n_head(self._model)
+        elements = 2 * self._api.llama_model_n_layer(self._model) * num_kv_heads * head_size
+        two_windows = 2 * self.n_ctx * elements * BYTES_PER_ELEMENT[self._settings.kv_type]
+        return 2 * self.n_ctx if two_windows < _KV_SHARE * psutil.virtual_memory().available else self.n_ctx
+
     def _make_context(self, path: Path) -> Any:
-        params = self._api.llama_context_default_params()
-        params.n_ctx = self.n_ctx
+        settings, api = self._settings, self._api
+        params = api.llama_context_default_params()
+        params.n_ctx = self.num_cells
         params.n_batch = self.n_batch
         params.n_ubatch = self.n_batch
         params.n_seq_max = self.n_seq
@@ -224,120 +270,24 @@ class LlamaRuntime:
         params.n_threads_batch = self.n_threads
         params.kv_unified = True  # sequences share the cells, so one request may use the whole window
         params.no_perf = True
-        context = self._api.llama_init_from_model(self._model, params)
+        params.flash_attn_type = {
+            "auto": api.LLAMA_FLASH_ATTN_TYPE_AUTO,
+            "on": api.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            "off": api.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        }[settings.flash_attention]
+        kv_type = {"f16": api.GGML_TYPE_F16, "q8_0": api.GGML_TYPE_Q8_0, "q4_0": api.GGML_TYPE_Q4_0}
+        params.type_k = params.type_v = kv_type[settings.kv_type]
+        context = api.llama_init_from_model(self._model, params)
         if not context:
-            self._api.llama_model_free(self._model)
+            api.llama_model_free(self._model)
             raise ModelLoadError(
-                f"No memory for a window of {self.n_ctx} tokens with {path.name}: {self._last_message()}",
-                hint="Lower model.n_ctx, or use a smaller model.",
+                f"No memory for a window of {self.n_ctx} tokens with {path.name}: {self._messages.last}",
+                hint="Lower model.n_ctx or model.kv_cells, or use a smaller model.",
             )
         return context
-
-    def _install_abort_flag(self) -> Any:
-        # llama.cpp asks before every node of the graph whether to abort. A Python callback would take the
-        # interpreter lock each time, so strlen answers: 0 (go on) for an empty string, 1 (abort) otherwise.
-        flag = ctypes.create_string_buffer(2)
-        callback = ctypes.cast(ctypes.CDLL(None).strlen, self._api.ggml_abort_callback)
-        self._api.llama_set_abort_callback(self._context, callback, ctypes.cast(flag, ctypes.c_void_p))
-        self._abort_callback = callback
-        return flag
-
-    def _keep_log_messages(self) -> None:
-        messages = self._messages
-
-        def keep(level: int, text: bytes, _: Any) -> None:
-            line = text.decode("utf-8", errors="replace").strip()
-            if level in (3, 4) and line:  # warnings and errors
-                messages.append(line)
-                del messages[:-20]
-                log.debug("llama.cpp", text=line)
-
-        self._log_callback = self._api.llama_log_callback(keep)
-        _KEPT_CALLBACKS.append(self._log_callback)
-        self._api.llama_log_set(self._log_callback, ctypes.c_void_p(0))
-
-    def _last_message(self) -> str:
-        return self._messages[-1] if self._messages else "llama.cpp gave no reason"
 
     def _special_text(self, token: int) -> str:
         if token < 0:
             return ""
         raw = self._api.llama_vocab_get_text(self._vocab, token)
         return raw.decode("utf-8", errors="replace") if raw else ""
-
-
-class LlamaSampler:
-    """The chain that turns logits into a token: grammar, penalties, top-k, top-p, min-p, temperature."""
-
-    def __init__(self, api: Any, context: Any, vocab: Any, n_vocab: int, params: SamplingParams) -> None:
-        self._api = api
-        self._context = context
-        self._chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
-        if params.grammar:
-            grammar = api.llama_sampler_init_grammar(vocab, params.grammar.encode(), b"root")
-            if not grammar:
-                self.close()
-                raise ValueError(f"The grammar is not valid GBNF: {params.grammar[:200]!r}")
-            self._add(grammar)
-        if params.repeat_penalty != 1.0:
-            self._add(
-                api.llama_sampler_init_penalties(
-                    n_vocab, PENALTY_WINDOW_TOKENS, params.repeat_penalty, 0.0, 0.0
-                )
-            )
-        if params.temperature <= 0:
-            self._add(api.llama_sampler_init_greedy())
-            return
-        if params.top_k > 0:
-            self._add(api.llama_sampler_init_top_k(params.top_k))
-        if params.top_p < 1:
-            self._add(api.llama_sampler_init_top_p(params.top_p, 1))
-        if params.min_p > 0:
-            self._add(api.llama_sampler_init_min_p(params.min_p, 1))
-        self._add(api.llama_sampler_init_temp(params.temperature))
-        self._add(api.llama_sampler_init_dist(params.seed & 0xFFFFFFFF))
-
-    def sample(self) -> int:
-        """Return the next token from the logits of the last decode."""
-        return int(self._api.llama_sampler_sample(self._chain, self._context, -1))
-
-    def close(self) -> None:
-        """Free the chain."""
-        if self._chain:
-            self._api.llama_sampler_free(self._chain)
-            self._chain = None
-
-    def _add(self, sampler: Any) -> None:
-        self._api.llama_sampler_chain_add(self._chain, sampler)
-
-
-# llama.cpp keeps the pointer of the last callback for the life of the process.
-_KEPT_CALLBACKS: list[Any] = []
-
-
-def default_threads() -> int:
-    """Return the physical cores this process may use; more threads than these slow llama.cpp down."""
-    physical = psutil.cpu_count(logical=False) or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return min(physical, allowed)
-
-
-def _import_llama_cpp() -> Any:
-    # OpenMP's threads by default spin while they wait for each other. When anything else wants a core (the
-    # embedder, the browser), each then burns the time slice that the other needs: see docs/experiments.md.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import llama_cpp
-
-    return llama_cpp
-
-
-def _check_magic(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as exc:
-        raise ModelLoadError(f"{path} can't be read: {exc.strerror}.", hint="Pull the model again.") from exc
-    if magic != b"GGUF":
-        raise ModelLoadError(
-            f"{path.name} is not a GGUF file (it starts with {magic!r}).", hint="Pull the model again."
-        )

@@ -32,7 +32,7 @@ from ..core.types import (
     SamplingParams,
     Usage,
 )
-from .prefix_cache import shared_prefix
+from .radix_tree import shared_prefix
 
 Script = Sequence[str | Exception] | Callable[[Sequence[Message]], str]
 

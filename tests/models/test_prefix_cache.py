@@ -1,52 +1,170 @@
-"""Sequences are shared by prefix, and never claim cells they do not hold."""
+"""The prefix cache against a model of llama.cpp's memory that knows which cell holds what for whom."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import settings
 from hypothesis import strategies as st
-from localsmith.models.prefix_cache import MIN_SHARED_TOKENS, PrefixCache
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from localsmith.models.prefix_cache import PrefixCache
 
-PROMPTS = st.lists(
-    st.builds(
-        lambda prefix, rest: [prefix] * (MIN_SHARED_TOKENS + 2) + rest,
-        st.integers(0, 4),
-        st.lists(st.integers(0, 2), min_size=1, max_size=12),
-    ),
-    min_size=1,
-    max_size=25,
-)
+NUM_CELLS = 40
+NUM_SEQS = 5
+PROMPTS = st.lists(st.integers(0, 2), min_size=1, max_size=12)
 
 
-@given(PROMPTS, st.integers(1, 4))
-def test_what_a_lease_calls_cached_is_held_by_that_sequence(prompts: list[list[int]], n_seq: int) -> None:
-    cache = PrefixCache(n_seq)
-    held: dict[int, list[int]] = {}
-    for prompt in prompts:
-        lease = cache.lease(prompt)
-        assert lease.num_cached < len(prompt)
-        assert held.get(lease.seq_id, [])[: lease.num_cached] == prompt[: lease.num_cached]
-        cache.store(lease.seq_id, prompt)
-        held[lease.seq_id] = prompt
-        assert cache.longest_prefix(prompt) == len(prompt)
+class Cells:
+    """Cells marked with the sequences that hold them, as llama.cpp's unified KV cache keeps them."""
+
+    def __init__(self, *, can_share: bool = True) -> None:
+        self.can_share = can_share
+        self.cells: list[tuple[int, int, set[int]]] = []  # position, token, sequences
+
+    def compute(self, seq_id: int, start: int, tokens: list[int]) -> None:
+        self.cells += [(start + i, token, {seq_id}) for i, token in enumerate(tokens)]
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        for position, _, seqs in self.cells:
+            if source in seqs and start <= position < end:
+                seqs.add(target)
+
+    def forget(self, seq_id: int, start: int, end: int = -1) -> None:
+        for position, _, seqs in self.cells:
+            if position >= start and (end < 0 or position < end):
+                seqs.discard(seq_id)
+        self.cells = [cell for cell in self.cells if cell[2]]
+
+    def tokens(self, seq_id: int) -> list[int]:
+        held = sorted((position, token) for position, token, seqs in self.cells if seq_id in seqs)
+        assert [position for position, _ in held] == list(range(len(held))), "a position is missing or double"
+        return [token for _, token in held]
 
 
-def test_a_second_conversation_does_not_push_out_the_first() -> None:
-    cache = PrefixCache(2)
-    first, second = [1] * 50, [2] * 50
-    cache.store(cache.lease(first).seq_id, first)
-    cache.store(cache.lease(second).seq_id, second)
-    assert cache.lease(first).num_cached == 49
-    assert cache.lease(second).num_cached == 49
+def test_a_prompt_seen_before_is_shared_but_for_its_last_token() -> None:
+    cells = Cells()
+    cache = PrefixCache(cells, NUM_CELLS, NUM_SEQS)
+    run(cache, cells, [1, 2, 3, 4])
+    lease = cache.begin([1, 2, 3, 4])
+    assert lease is not None
+    assert lease.num_cached == 3
+    assert cells.tokens(lease.seq_id) == [1, 2, 3]
+    assert cache.cells_used == 4
 
 
-def test_the_least_recently_used_is_given_up_first_and_the_running_one_never() -> None:
-    cache = PrefixCache(3)
-    for value in (1, 2, 3):
-        cache.store(cache.lease([value] * 50).seq_id, [value] * 50)
-    running = cache.lease([1] * 50).seq_id
-    cache.store(running, [1] * 50)
-    given_up = [cache.evict(keep=running) for _ in range(3)]
-    assert given_up[2] is None
-    assert running not in given_up
-    assert cache.longest_prefix([1] * 50) == 50
-    assert cache.longest_prefix([2] * 50) == 0
+def test_what_was_used_longest_ago_is_evicted_first() -> None:
+    cells = Cells()
+    cache = PrefixCache(cells, 200, NUM_SEQS)
+    run(cache, cells, [1] * 3)
+    run(cache, cells, [2] * 3)
+    run(cache, cells, [1] * 3 + [3])
+    assert cache.make_room(200 - cache.cells_used + 1)
+    assert cache.longest_prefix([2] * 3) == 0
+    assert cache.longest_prefix([1] * 3 + [3]) == 4
+
+
+def test_running_requests_are_never_evicted() -> None:
+    cells = Cells()
+    cache = PrefixCache(cells, 10, NUM_SEQS)
+    lease = cache.begin([1] * 8)
+    assert lease is not None
+    cells.compute(lease.seq_id, 0, [1] * 8)
+    cache.extend(lease.seq_id, [1] * 8)
+    assert not cache.make_room(3)
+    assert cells.tokens(lease.seq_id) == [1] * 8
+
+
+def test_two_that_computed_the_same_hold_it_once() -> None:
+    cells = Cells()
+    cache = PrefixCache(cells, NUM_CELLS, NUM_SEQS)
+    leases = [cache.begin([1, 2, 3]), cache.begin([1, 2, 3])]
+    for lease in leases:
+        assert lease is not None
+        assert lease.num_cached == 0
+        cells.compute(lease.seq_id, 0, [1, 2, 3])
+        cache.extend(lease.seq_id, [1, 2, 3])
+    assert len(cells.cells) == cache.cells_used == 3
+
+
+def test_a_model_that_cannot_share_keeps_nothing() -> None:
+    cells = Cells(can_share=False)
+    cache = PrefixCache(cells, NUM_CELLS, NUM_SEQS)
+    run(cache, cells, [1, 2, 3])
+    lease = cache.begin([1, 2, 3])
+    assert lease is not None
+    assert lease.num_cached == 0
+    assert cells.cells == []
+
+
+def run(cache: PrefixCache, cells: Cells, prompt: list[int]) -> None:
+    lease = cache.begin(prompt)
+    assert lease is not None
+    rest = prompt[lease.num_cached :]
+    assert cache.make_room(len(rest))
+    cells.compute(lease.seq_id, lease.num_cached, rest)
+    cache.extend(lease.seq_id, rest)
+    cache.end(lease.seq_id)
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Requests begin, compute and end in any order; the memory always holds what the cache says."""
+
+    @initialize(can_share=st.sampled_from([True, True, False]))
+    def make(self, can_share: bool) -> None:
+        self.cells = Cells(can_share=can_share)
+        self.cache = PrefixCache(self.cells, NUM_CELLS, NUM_SEQS)
+        self.running: dict[int, list[int]] = {}
+
+    @rule(prompt=PROMPTS)
+    def begin(self, prompt: list[int]) -> None:
+        expected = self.cache.longest_prefix(prompt)
+        lease = self.cache.begin(prompt)
+        if lease is None:
+            assert len(self.running) == NUM_SEQS
+            return
+        assert lease.num_cached <= min(expected, len(prompt) - 1)
+        assert self.cells.tokens(lease.seq_id) == prompt[: lease.num_cached]
+        self.running[lease.seq_id] = prompt[: lease.num_cached]
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), tokens=st.lists(st.integers(0, 2), min_size=1, max_size=6))
+    def extend(self, data: st.DataObject, tokens: list[int]) -> None:
+        seq_id = data.draw(st.sampled_from(sorted(self.running)))
+        if not self.cache.make_room(len(tokens)):
+            return
+        held = self.running[seq_id]
+        self.cells.compute(seq_id, len(held), tokens)
+        assert len(self.cells.cells) <= NUM_CELLS
+        self.cache.extend(seq_id, tokens)
+        self.running[seq_id] = held + tokens
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), is_kept=st.booleans())
+    def end(self, data: st.DataObject, is_kept: bool) -> None:
+        seq_id = data.draw(st.sampled_from(sorted(self.running)))
+        tokens = self.running.pop(seq_id)
+        self.cache.end(seq_id, is_kept=is_kept)
+        if is_kept and self.cells.can_share:
+            assert self.cache.longest_prefix(tokens) == len(tokens)
+
+    @rule()
+    def evict_all(self) -> None:
+        self.cache.evict_all()
+
+    @invariant()
+    def the_memory_holds_what_the_cache_says(self) -> None:
+        if not hasattr(self, "cells"):
+            return
+        for seq_id, tokens in self.running.items():
+            assert self.cells.tokens(seq_id) == tokens
+        assert len(self.cells.cells) == self.cache.cells_used <= NUM_CELLS
+        held = {seq_id for _, _, seqs in self.cells.cells for seq_id in seqs}
+        assert held <= set(self.cache._tree.ends)
+        if not self.cells.can_share:
+            return
+        for node in self.cache._tree.nodes():
+            assert node.tokens
+            for seq_id in node.seqs:
+                assert self.cells.tokens(seq_id)[node.start : node.end] == node.tokens
+
+
+TestCacheMachine = CacheMachine.TestCase
+TestCacheMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
