@@ -49,7 +49,7 @@ async def create_chat_completion(request: Request) -> Response:
         model = await service.model(body.model)
         runs = await service.run(partial(_submit, model, body, service, user))
     job = Job(runs, _form(body, len(runs)), ROUTE, begun)
-    return await respond(job, request, is_stream=body.stream)
+    return await respond(job, request, is_stream=bool(body.stream))
 
 
 def _submit(model: ServedModel, body: ChatRequest, service: Service, user: str) -> list[Run]:

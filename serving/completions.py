@@ -52,7 +52,7 @@ async def create_completion(request: Request) -> Response:
         has_usage=bool(options and options.include_usage),
         has_progress=bool(options and options.include_progress),
     )
-    return await respond(Job(runs, form, ROUTE, begun), request, is_stream=body.stream)
+    return await respond(Job(runs, form, ROUTE, begun), request, is_stream=bool(body.stream))
 
 
 def _submit(

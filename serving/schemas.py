@@ -133,7 +133,7 @@ class SamplingBody(_Body):
     """What chat and completions have in common."""
 
     model: str
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1)] | None = 1
     seed: Annotated[int, Field(ge=-MAX_SEED, lt=MAX_SEED)] | None = None

@@ -54,9 +54,9 @@ def _submit(submit: Submit, params: SamplingParams, is_length_fixed: bool) -> Ge
     try:
         return submit(params)
     except ContextOverflow as exc:
-        room = exc.n_ctx - exc.prompt_tokens
-        if is_length_fixed or room < 1:
+        if is_length_fixed:
             raise
-        return submit(replace(params, max_tokens=room))
+        room = exc.n_ctx - exc.prompt_tokens
+        return submit(replace(params, max_tokens=max(1, room)))
     except ValueError as exc:
         raise bad_request(f"The model refuses the request: {exc}") from exc

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from localsmith.core.errors import LocalsmithError
 from localsmith.core.settings import ServeSettings
 from localsmith.models.fake_embedder import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
@@ -30,12 +31,14 @@ class Running:
         port: Its port.
         model: What it serves, where it is a scripted model.
         service: The server's own state.
+        stop: Stops it and waits until it has; the fixture does so at the end.
     """
 
     url: str
     port: int
     model: Any
     service: Any
+    stop: Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -49,15 +52,19 @@ def running(parts: ServedParts, keys: KeyStore | None = None, **settings: Any) -
     while not server.is_started:
         assert time.monotonic() < deadline and thread.is_alive(), "the server did not start"
         time.sleep(0.01)
-    try:
-        with contextlib.suppress(Exception):
-            model = parts.model()
-        port = int(server.url.rpartition(":")[2])
-        yield Running(server.url, port, locals().get("model"), app.state.service)
-    finally:
+
+    def stop() -> None:
         server.stop()
         thread.join(START_TIMEOUT_S)
         assert not thread.is_alive(), "the server did not stop"
+
+    try:
+        model = None
+        with contextlib.suppress(LocalsmithError):
+            model = parts.model()
+        yield Running(server.url, int(server.url.rpartition(":")[2]), model, app.state.service, stop)
+    finally:
+        stop()
 
 
 def parts_of(model: Any, **more: Any) -> ServedParts:
@@ -68,6 +75,16 @@ def parts_of(model: Any, **more: Any) -> ServedParts:
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Running]]:
     """Start servers: `serve(ScriptedModel([...]), **settings)`, or with `parts=`."""
+    yield from _starter()
+
+
+@pytest.fixture(scope="module")
+def serve_module() -> Iterator[Callable[..., Running]]:
+    """Start servers that all tests of a file share."""
+    yield from _starter()
+
+
+def _starter() -> Iterator[Callable[..., Running]]:
     with contextlib.ExitStack() as stack:
 
         def start(model: Any = None, *, parts: ServedParts | None = None, **settings: Any) -> Running:
