@@ -183,9 +183,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="localsmith-soak-") as logs, throwaway_home(model) as home:
             store = KeyStore(load_settings().model_copy(update={"home": home}).keys_path)
             _, key = store.create("soak", SCOPES)
-            with Server(
-                our_command(_setup(model), home), Path(logs) / "serve.log", model.name, key
-            ) as server:
+            with Server(our_command(_setup(model), home), Path(logs) / "serve.log", key) as server:
                 sys.exit(asyncio.run(run(arguments, server, key)))
     except (LocalsmithError, ServerFailed, OSError, httpx.HTTPError, psutil.Error) as exc:
         _say(f"Nothing was written: {exc!r}")

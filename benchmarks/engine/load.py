@@ -118,12 +118,14 @@ class StreamReader:
         """Return the reply, the stream having ended.
 
         Raises:
-            LoadFailed: It ended before its end.
+            LoadFailed: It ended before its end, or without a token.
         """
         if self._finish_reason not in {"stop", "length"}:
             raise LoadFailed(f"A stream ended with finish_reason {self._finish_reason!r}.")
         seconds = time.perf_counter() - self._begun
         count = count_tokens(self._usage, self._finish_reason, self._max_tokens, self._num_pieces)
+        if not count:
+            raise LoadFailed("A stream ended without a token.")
         prompt = int((self._usage or {}).get("prompt_tokens", 0))
         return Reply(self._first_s, seconds, count, prompt, self._finish_reason)
 

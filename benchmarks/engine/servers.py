@@ -45,11 +45,13 @@ class Command:
         name: For people.
         arguments: Program and arguments; "{port}" stands for the port.
         environment: What is added to the environment.
+        model: Model to name in requests; None for the first that the server lists.
     """
 
     name: str
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    model: str | None = None
 
 
 class Server:
@@ -58,14 +60,12 @@ class Server:
     Args:
         command: How to start it.
         log: File for its output.
-        model: Model to name in requests, where the server offers several; None for its first.
         key: API key to ask with; "" for none.
     """
 
-    def __init__(self, command: Command, log: Path, model: str | None = None, key: str = "") -> None:
+    def __init__(self, command: Command, log: Path, key: str = "") -> None:
         self._command = command
         self._log = log
-        self._named = model
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.model = ""
         self.url = ""
@@ -127,9 +127,9 @@ class Server:
             if not self.is_running:
                 break
             models = self._models()
-            model = self._named if self._named in models else next(iter(models), "")
-            if model and self._is_answering(model):
-                return model
+            wanted = self._command.model or next(iter(models), "")
+            if wanted in models and self._is_answering(wanted):
+                return wanted
             time.sleep(0.3)
         end = self._log.read_text(errors="replace")[-2000:]
         raise ServerFailed(f"{self._command.name} did not start. The end of {self._log}:\n{end}")
@@ -167,6 +167,7 @@ def our_command(setup: Setup, home: Path) -> Command:
         OURS,
         (str(program), "serve", "--port", "{port}", "--model", setup.name),
         environment | {"LOCALSMITH_HOME": str(home)},
+        model=setup.name,
     )
 
 

@@ -98,9 +98,7 @@ def clients8(bench: Bench) -> Result:
                 texts = [bench.fitted(ours, sizes.client_prompt_tokens) for _ in range(num)]
                 batches[index] = [f"{prompts.CLIENT_TASK}\n\n{text}" for text in texts]
         servers = {
-            command.name: stack.enter_context(
-                Server(command, bench.logs / f"{command.name}.log", bench.setup.name)
-            )
+            command.name: stack.enter_context(Server(command, bench.logs / f"{command.name}.log"))
             for command in _commands(bench.setup, home)
         }
 

@@ -133,6 +133,9 @@ def test_a_stream_that_breaks_off_is_no_measurement() -> None:
     reader.read('data: {"choices": [{"delta": {"content": "a"}, "finish_reason": null}]}')
     with pytest.raises(LoadFailed, match="finish_reason"):
         reader.reply()
+    reader.read('data: {"choices": [{"finish_reason": "stop"}], "usage": {"completion_tokens": 0}}')
+    with pytest.raises(LoadFailed, match="without a token"):
+        reader.reply()
     with pytest.raises(LoadFailed, match="boom"):
         reader.read('data: {"error": {"message": "boom"}}')
 
