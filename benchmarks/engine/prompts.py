@@ -18,10 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA_VARIABLE = "LOCALSMITH_SHARED_DATA"
 
+# The tasks stand behind the texts: in front they would be a prefix that every cache knows.
 CLIENT_TASK = (
-    "Explain the following text to a student in great detail, sentence by sentence, in at least 400 words."
+    "Explain the text above to a student in great detail, sentence by sentence, in at least 400 words."
 )
-SAMPLE_TASK = "Retell the following text in your own words, at full length, in at least 500 words."
+SAMPLE_TASK = "Retell the text above in your own words, at full length, in at least 500 words."
 REACT_TASK = (
     "Answer the question by steps. In each step write a thought, then one action, search[...] or "
     "lookup[...]; you are then given the observation. Background:"

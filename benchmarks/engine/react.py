@@ -13,7 +13,7 @@ from . import prompts
 from .rounds import Raw, Spread, ratio, values
 from .setup import OURS
 from .worker import Worker
-from .workloads import CACHED, FRESH, Bench, Result, spread_figures
+from .workloads import CACHED, FRESH, WARM_UP, WARM_UP_TOKENS, Bench, Result, spread_figures
 
 _MAX_TOKENS = 1  # the steps' words are given; only the first token is waited for
 _THOUGHT_SHARE = 3  # a third of what a step appends is the model's, the rest the tool's
@@ -44,7 +44,7 @@ def react(bench: Bench) -> Result:
             usage = ours.ask("turns", turns=[first, *turns[1 : 2 + 2 * step]], max_tokens=_MAX_TOKENS)
             return {"value": usage["time_to_first_token_s"], "step": step + 1, "usage": usage}
 
-        cached(-1)
+        ours.ask("turns", turns=[["user", WARM_UP]], max_tokens=WARM_UP_TOKENS)
         raw = bench.rounds.run("react", {CACHED: cached, FRESH: fresh}, "s to 1st token")
     return Result(raw, react_figures(raw))
 

@@ -36,6 +36,9 @@ from .worker import Worker
 CACHED, FRESH = "with the cache", "without"
 WORDS_PER_TOKEN = 0.85  # English has fewer; `Ours.fit` then cuts to the token
 
+WARM_UP, WARM_UP_TOKENS = "Say hello in ten languages.", 8
+"""Asked before the rounds, so that pages, threads and templates are warm in each of them."""
+
 CONTENDERS: dict[str, tuple[str, ...]] = {
     "clients8": (OURS, LLAMA_CPP_PYTHON_SERVER, LLAMA_SERVER),
     "samples8": (OURS, LLAMA_IN_TURN),
@@ -94,9 +97,9 @@ def clients8(bench: Bench) -> Result:
         home = stack.enter_context(throwaway_home(bench.model))
         batches: dict[int, list[str]] = {}
         with bench.worker(OURS) as ours:  # only to cut the prompts to the same number of tokens
-            for index in range(-1, bench.rounds.num_rounds):
+            for index in range(bench.rounds.num_rounds):
                 texts = [bench.fitted(ours, sizes.client_prompt_tokens) for _ in range(num)]
-                batches[index] = [f"{prompts.CLIENT_TASK}\n\n{text}" for text in texts]
+                batches[index] = [f"{text}\n\n{prompts.CLIENT_TASK}" for text in texts]
         servers = {
             command.name: stack.enter_context(Server(command, bench.logs / f"{command.name}.log"))
             for command in _commands(bench.setup, home)
@@ -116,7 +119,7 @@ def clients8(bench: Bench) -> Result:
             }
 
         for server in servers.values():
-            run(server, -1)  # a round that doesn't count: pages, threads and templates are warm from here on
+            generate_load(server.url, server.model, [WARM_UP] * num, WARM_UP_TOKENS)
             wait_until_idle(server.model, server.pid)
         raw = bench.rounds.run(
             "clients8",
@@ -152,8 +155,8 @@ def samples8(bench: Bench) -> Result:
     sizes, num = bench.sizes, bench.setup.num_parallel
     with bench.worker(OURS) as ours, bench.worker(LLAMA_IN_TURN) as llama:
         batch = {}
-        for index in range(-1, bench.rounds.num_rounds):
-            batch[index] = f"{prompts.SAMPLE_TASK}\n\n{bench.fitted(ours, sizes.sample_prompt_tokens)}"
+        for index in range(bench.rounds.num_rounds):
+            batch[index] = f"{bench.fitted(ours, sizes.sample_prompt_tokens)}\n\n{prompts.SAMPLE_TASK}"
 
         def run(worker: Worker, index: int) -> Raw:
             max_tokens = sizes.completion_tokens
@@ -163,7 +166,7 @@ def samples8(bench: Bench) -> Result:
             return {"value": answer["seconds"] / share} | answer
 
         for worker in (ours, llama):
-            run(worker, -1)
+            worker.ask("samples", prompt=WARM_UP, num=num, max_tokens=WARM_UP_TOKENS)
         raw = bench.rounds.run(
             "samples8",
             {OURS: lambda index: run(ours, index), LLAMA_IN_TURN: lambda index: run(llama, index)},
@@ -188,11 +191,11 @@ def busy(bench: Bench) -> Result:
 
         def run(index: int) -> Raw:
             texts = [bench.fitted(ours, sizes.client_prompt_tokens // 4) for _ in range(num)]
-            batch = [f"{prompts.CLIENT_TASK}\n\n{text}" for text in texts]
+            batch = [f"{text}\n\n{prompts.CLIENT_TASK}" for text in texts]
             answer: Raw = ours.ask("batch", prompts=batch, max_tokens=sizes.completion_tokens)
             return {"value": (answer["decode_s"] + answer["sampling_s"]) / answer["busy_s"]} | answer
 
-        run(-1)
+        ours.ask("batch", prompts=[WARM_UP] * num, max_tokens=WARM_UP_TOKENS)
         raw = bench.rounds.run("busy", {OURS: run}, "of busy time")
     return Result(raw, busy_figures(raw))
 
