@@ -98,10 +98,8 @@ def repeat(expression: str, low: int, high: int | None) -> str:
     if (low, high) == (1, 1):
         return expression
     signs = {(0, 1): "?", (0, None): "*", (1, None): "+"}
-    return expression + (
-        signs.get((low, high))
-        or ("{%d}" % low if low == high else f"{{{low},{'' if high is None else high}}}")
-    )
+    bounds = f"{low}" if low == high else f"{low}," if high is None else f"{low},{high}"
+    return expression + signs.get((low, high), f"{{{bounds}}}")
 
 
 def union(sets: Iterable[tuple[int, int]]) -> Intervals:

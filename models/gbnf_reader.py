@@ -1,7 +1,7 @@
 r"""GBNF read as llama.cpp reads it, into rules that can be looked at.
 
-Place in the data's way: `grammar_check.check_grammar` reads every grammar with this before llama.cpp does, which
-answers some malformed ones by ending the process or filling the memory.
+Place in the data's way: `grammar_check.check_grammar` reads every grammar with this before llama.cpp does,
+which answers some malformed ones by ending the process or filling the memory.
 
 Example:
     >>> grammar = read_gbnf('root ::= "a" tail?\ntail ::= [b-c]')
@@ -218,7 +218,7 @@ class _Reader:
         return low, high
 
     def _repeated(self, name: str, item: list[Element], low: int, high: int | None) -> list[Element]:
-        """Write a repeat out as llama.cpp does: as many copies as are needed, then rules for those that may be."""
+        """Write a repeat out as llama.cpp does: the copies that must be, then rules for those that may be."""
         self._count(len(item) * (low if high is None else high))
         rest: list[Element] = []
         if high is None:

@@ -110,11 +110,12 @@ def tool_call_grammar(tools: Sequence[dict[str, Any]], *, choice: str | None = N
     rules = rules_with_root()
     calls = []
     for i, (name, schema) in enumerate(schemas.items()):
+        quoted = literal(json.dumps(name, ensure_ascii=False))
         arguments = SchemaWriter(schema, rules, f"tool-{i}").write()
         calls.append(
             rules.add(
                 f"call-{i}",
-                f'{literal(json.dumps(name, ensure_ascii=False))} "," space "\\"arguments\\":" space {arguments}',
+                f'{quoted} "," space "\\"arguments\\":" space {arguments}',
             )
         )
     body = rules.add(

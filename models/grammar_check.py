@@ -8,7 +8,7 @@ Example:
     >>> check_grammar('root ::= "a" | root "b"')
     Traceback (most recent call last):
     ...
-    ValueError: The rule 'root' begins with itself, or repeats what may be empty (left recursion).
+    ValueError: The rule 'root' begins with itself, or repeats what may be empty.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _check_recursion(grammar: Grammar, nullable: set[str]) -> None:
                 _weigh(grammar, nullable, name, ways, depths, stacks)
             elif step in on_path:
                 raise ValueError(
-                    f"The rule {_shown(step)!r} begins with itself, or repeats what may be empty (left recursion)."
+                    f"The rule {_shown(step)!r} begins with itself, or repeats what may be empty."
                 )
             else:
                 _enter(grammar, nullable, step, ways, path, on_path)

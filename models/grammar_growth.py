@@ -1,11 +1,11 @@
 r"""How many ways to go on a grammar keeps open while a text is written.
 
-Place in the data's way: the last step of `check_grammar`. llama.cpp follows every way at once, each with a stack
-of its own. A rule that contains itself in two alternatives that begin alike doubles them at every level:
+Place in the data's way: the last step of `check_grammar`. llama.cpp follows every way at once, each with a
+stack of its own. A rule that contains itself in two alternatives that begin alike doubles them at every level:
 `s ::= "a" s "b" | "a" s "c" | "d"` has 2^n of them after n letters a, which fills the memory in seconds.
 
-The search plays texts through each rule, the sets with the most ways first, and stops at a fixed amount of work:
-what it refuses is certain to grow, what it lets pass is only likely not to.
+The search plays texts through each rule, the sets with the most ways first, and stops at a fixed amount of
+work: what it refuses is certain to grow, what it lets pass is only likely not to.
 
 Example:
     >>> from .gbnf_reader import read_gbnf
@@ -37,7 +37,7 @@ def check_growth(grammar: Grammar, max_stacks: int) -> None:
 
 
 class _Search:
-    """Plays texts through one rule; a stack is a number that stands for (alternative, place in it, stack below)."""
+    """Plays texts through one rule; a stack is a number for (alternative, place in it, stack below)."""
 
     def __init__(self, grammar: Grammar, circles: dict[str, int], name: str, max_stacks: int) -> None:
         self._rules = grammar.rules
@@ -123,7 +123,7 @@ class _Search:
         return frozenset(own)
 
     def _go_round(self, stack: int, item: str, rest: int, rounds: dict[str, int]) -> bool:
-        """Note that a stack goes round its circle: twice with different ends, and they double at every level."""
+        """Note that a stack goes round its circle; another with a different end would double them."""
         name = self._nodes[stack][0]
         if item not in self._circles or self._circles[item] != self._circles.get(name):
             return False

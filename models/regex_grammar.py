@@ -1,7 +1,7 @@
 r"""Regular expressions as GBNF.
 
-Place in the data's way: `grammar.regex_grammar` and the `pattern` of JSON schemas. The expression is read by a
-small parser of our own (the standard library's is private) into a tree, and the tree written as rules.
+Place in the data's way: `grammar.regex_grammar` and the `pattern` of JSON schemas. The expression is read by
+a small parser of our own (the standard library's is private) into a tree, and the tree written as rules.
 
 `\d`, `\w` and `\s` are those of `re.ASCII`; a dot is anything but a line feed.
 
@@ -294,11 +294,11 @@ class RegexWriter:
             case Choice(items):
                 return self._rules.add(self._name, " | ".join(map(self.write, items)))
             case Repeat(item, low, high):
-                if _may_be_empty(item):  # llama.cpp takes a repeat of what may be empty for left recursion
-                    item, low = _not_empty(item), 0
-                if item is None or high == 0:
-                    return '""'
-                return repeat(self._word(item), low, high)
+                if not _may_be_empty(item):
+                    return repeat(self._word(item), low, high) if high != 0 else '""'
+                # llama.cpp takes a repeat of what may be empty for left recursion.
+                rest = _not_empty(item)
+                return '""' if rest is None or high == 0 else repeat(self._word(rest), 0, high)
 
     def _word(self, node: Node) -> str:
         text = self.write(node)

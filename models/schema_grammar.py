@@ -1,8 +1,8 @@
 r"""JSON schemas as GBNF: everything the grammar accepts obeys the schema.
 
-Place in the data's way: `grammar.json_schema_grammar` and the arguments of tool calls. llama.cpp's own converter
-passes over `minimum`, `required` and much else without a word, and a completion that breaks its schema is worse
-than an error; so what can't be put into a grammar is refused by name. The other way round the grammar is
+Place in the data's way: `grammar.json_schema_grammar` and the arguments of tool calls. llama.cpp's own
+converter passes over `minimum`, `multipleOf` and much else without a word, and a completion that breaks its
+schema is worse than an error; so what can't be put into a grammar is refused by name. The other way round the grammar is
 narrower than the schema: properties come in the schema's order, white space is one blank at most, a property
 or item the schema leaves open is left out, and numbers have at most 15 digits.
 
@@ -78,7 +78,7 @@ class SchemaWriter:
         if self._depth > _MAX_DEPTH:
             raise ValueError(f"The JSON schema is nested deeper than {_MAX_DEPTH}.")
         try:
-            return self._visit_object({} if schema is True else schema, name)
+            return self._visit_object(schema if isinstance(schema, dict) else {}, name)
         finally:
             self._depth -= 1
 
@@ -124,18 +124,17 @@ class SchemaWriter:
         parts += [self._resolved(schema["$ref"])] if "$ref" in schema else []
         parts += _list_of(schema, "allOf", name) if "allOf" in schema else []
         whole: Schema = {}
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ValueError(f"The JSON schema's 'allOf' or '$ref' (at {name!r}) contains itself.")
         for part in parts:
-            seen = 0
-            while isinstance(part, dict) and ("$ref" in part or "allOf" in part):
-                part, seen = self._merged(part, name), seen + 1
-                if seen > _MAX_DEPTH:
-                    raise ValueError(f"The JSON schema's 'allOf' (at {name!r}) contains itself.")
-            limits = (
-                {k: v for k, v in part.items() if k in _CONSTRAINTS | _REFUSED}
-                if isinstance(part, dict)
-                else part
-            )
-            whole = merged(whole, limits, name)
+            if isinstance(part, dict):
+                limits = {key: value for key, value in part.items() if key in _CONSTRAINTS | _REFUSED}
+                is_nested = "$ref" in part or "allOf" in part
+                whole = merged(whole, self._merged(limits, name) if is_nested else limits, name)
+            else:
+                whole = merged(whole, part, name)
+        self._depth -= 1
         return whole
 
     def _union(self, schema: dict[str, Any], key: str, name: str) -> str:
@@ -197,7 +196,7 @@ class SchemaWriter:
             if kind == "number":
                 return bounded_number(self._rules, schema)
         except ValueError as exc:
-            raise ValueError(f"The JSON schema can't be turned into a grammar (at {name!r}): {exc}") from exc
+            raise ValueError(f"The JSON schema asks for too much at {name!r}: {exc}.") from exc
         return '("true" | "false")' if kind == "boolean" else '"null"'
 
     def _value(self) -> str:
@@ -284,7 +283,7 @@ class SchemaWriter:
 
     def _members(self, pairs: list[tuple[str, bool]], name: str) -> str:
         """Return the members in order, the optional ones left out or not, commas only between them."""
-        # Two rules for what follows each place: `after` where a member has come before it, `first` where none.
+        # What follows each place: `after` where a member has come before it, `first` where none has.
         after = first = ""
         for pair, is_required in reversed(pairs):
             pair_rule = self._rules.add(f"{name}-member", pair) if not is_required else pair

@@ -47,7 +47,7 @@ def merged(one: Schema, other: Schema, name: str) -> Schema:
 
 
 def merged_or_all(one: Schema, other: Schema) -> Schema:
-    """Return a schema for both, its parts put together only when it is written: they may refer to themselves."""
+    """Return a schema for both, put together only when it is written: the parts may refer to themselves."""
     return other if one is True or _same(one, other) else {"allOf": [one, other]}
 
 
@@ -123,7 +123,8 @@ def _types(schema: dict[str, Any]) -> set[str]:
 
 def _kind(value: Any) -> str:
     kinds: list[tuple[type, str]] = [
-        (bool, "boolean"), (int, "number"), (float, "number"), (str, "string"), (list, "array"), (dict, "object"),
+        (bool, "boolean"), (int, "number"), (float, "number"),
+        (str, "string"), (list, "array"), (dict, "object"),
     ]  # fmt: skip
     return next((name for kind, name in kinds if isinstance(value, kind)), "null")
 

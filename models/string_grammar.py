@@ -1,6 +1,7 @@
 r"""JSON strings with a pattern, a format or a length, as GBNF.
 
-Place in the data's way: `schema_grammar` asks for the strings that a schema allows, quotes and escapes included.
+Place in the data's way: `schema_grammar` asks for the strings that a schema allows, quotes and escapes
+included.
 
 Example:
     >>> from .gbnf import Rules
@@ -35,8 +36,8 @@ _FORMATS = {
     # 29 February is left out: only one year in four has it. The year 0 does not exist.
     "date": "(?:" + _DATE.replace(r"\d{4}", r"(0\d\d[1-9]|0\d[1-9]0|0[1-9]00|[1-9]\d{3})", 1) + ")",
     "time": _TIME + _ZONE,
-    "duration": r"P(\d{1,4}D(T\d{1,2}H(\d{1,2}M)?(\d{1,2}S)?)?|T\d{1,4}(H(\d{1,2}M(\d{1,2}S)?)?|M(\d{1,2}S)?|S))",
-    "email": rf"[A-Za-z0-9_+-]{{1,32}}(\.[A-Za-z0-9_+-]{{1,16}}){{0,2}}@{_LABEL}(\.{_LABEL}){{0,2}}\.[A-Za-z]{{2,12}}",
+    "duration": r"P(\d{1,4}D(T\d{1,2}H(\d{1,2}M)?)?|T\d{1,4}(H(\d{1,2}M(\d{1,2}S)?)?|M(\d{1,2}S)?|S))",
+    "email": rf"[A-Za-z0-9_+-]{{1,32}}(\.[A-Za-z0-9_+-]{{1,16}})?@{_LABEL}(\.{_LABEL}){{0,2}}\.[A-Za-z]{{2,12}}",
     "hostname": rf"{_LABEL}(\.{_LABEL}){{0,4}}",
     "ipv4": rf"{_OCTET}(\.{_OCTET}){{3}}",
     "ipv6": r"([0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}",
@@ -70,9 +71,13 @@ def string_rule(rules: Rules, schema: dict[str, Any], name: str) -> str:
             raise ValueError(f"{key!r} is over {MAX_REPEATS}")
     if high is not None and low > high:
         raise ValueError("'minLength' is greater than 'maxLength'")
-    given = [key for key, is_given in (
-        ("pattern", "pattern" in schema), ("format", form), ("minLength", low), ("maxLength", high is not None)
-    ) if is_given]  # fmt: skip
+    is_given = {
+        "pattern": "pattern" in schema,
+        "format": form is not None,
+        "minLength": low > 0,
+        "maxLength": high is not None,
+    }
+    given = [key for key, is_there in is_given.items() if is_there]
     if len(given) > 1 and given != ["minLength", "maxLength"]:
         raise ValueError(f"{given[0]!r} beside {given[1]!r} is not possible: put both into one 'pattern'")
     if "pattern" in schema:

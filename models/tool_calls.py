@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-# What may still become a call: the beginning of the tag at the end of the text, with the line breaks before it.
+# What may still become a call: the beginning of the tag at the end of the text, and white space before it.
 _HELD = re.compile(r"\s*(?:" + "|".join(re.escape(OPEN[:size]) for size in range(len(OPEN), 0, -1)) + r")?\Z")
 
 
@@ -45,7 +45,7 @@ class ToolCallStream:
     """Takes a generation's text in pieces and tells calls from text.
 
     No part of a `<tool_call>` is given out as text while it may still become a call; one that turns out to be
-    malformed is given out as it stands. White space around calls is dropped; a line break stays between texts.
+    malformed is given out as it stands. White space around calls is dropped, but for a line break.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,8 @@ class ToolCallStream:
         return self._take(is_last=True)
 
     def _take(self, *, is_last: bool) -> tuple[str, list[ParsedToolCall]]:
-        shown, calls = "", []
+        shown = ""
+        calls: list[ParsedToolCall] = []
         while (start := self._pending.find(OPEN)) >= 0:
             before, body = self._pending[:start], self._pending[start + len(OPEN) :]
             read = _read_call(body, is_last=is_last)
