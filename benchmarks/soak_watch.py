@@ -147,7 +147,7 @@ def draw(samples: Sequence[Sample], title: str, path: Path) -> None:
         for (name, values), colour in zip(lines, ("#2f6f6a", "#c9a227"), strict=True):
             axes.plot(minutes, values, label=name, color=colour, linewidth=1.2)
         axes.set_ylabel(unit, fontsize=8)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(1, *(max(values) for _, values in lines)))
         axes.legend(fontsize=7, loc="lower right")
     all_axes[-1].set_xlabel("minutes")
     figure.suptitle(title, fontsize=10)

@@ -189,12 +189,17 @@ def _draw_panel(axes: Any, panel: Panel, figures: Mapping[str, float]) -> None:
     colours = [OUR_COLOUR, *[PEER_COLOUR] * (len(keys) - 1)]
     names = [name.replace(" ", "\n", 1) for name, _ in panel.bars]
     bars = axes.bar(names, medians, yerr=[below, above], capsize=4, color=colours)
-    axes.bar_label(bars, [f"{value:.3g}" for value in medians], label_type="center", color="#1c1c1c")
-    for number, (name, key, factor) in enumerate(panel.targets):
-        height = factor * figures[key] if key else factor
+    axes.bar_label(
+        bars,
+        [f"{value:.3g}" for value in medians],
+        label_type="center",
+        bbox={"facecolor": "white", "pad": 1.5},
+    )
+    heights = [factor * figures[key] if key else factor for _, key, factor in panel.targets]
+    for number, ((name, _, _), height) in enumerate(zip(panel.targets, heights, strict=True)):
         style = ("--", ":")[number % 2]
         axes.axhline(height, color=TARGET_COLOUR, linestyle=style, linewidth=1.6, label=name)
-    axes.set_ylim(0, 1.25 * max([*medians, *(m + a for m, a in zip(medians, above, strict=True))]))
+    axes.set_ylim(0, 1.3 * max(*heights, *(m + a for m, a in zip(medians, above, strict=True))))
     axes.set_title(panel.title, fontsize=9)
     axes.set_ylabel(panel.unit, fontsize=8)
     axes.tick_params(labelsize=8)

@@ -149,3 +149,30 @@ def test_our_own_work_is_not_counted_as_that_of_other_programs() -> None:
             pass
     assert own_cpu_s() - before > 0.1
     assert 0 <= load.cores < 64
+
+
+def test_results_are_written_with_their_rounds_and_only_when_they_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import argparse
+    import json
+
+    from benchmarks.engine import __main__ as command
+    from benchmarks.engine.setup import Setup, Sizes
+
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    gguf = tmp_path / "m.gguf"
+    gguf.write_bytes(b"GGUF")
+    raw = {"busy": {"rounds": {"localsmith": [{"value": 0.5, "foreign_cores": 0.0}] * 5}}}
+    details = command._details(Setup(gguf, "m", "abc", n_threads=2), Sizes(), raw)
+    figures = {"busy_share_in_decode_and_sampling": 0.5}
+    arguments = argparse.Namespace(quick=True, rounds=5)
+    assert command._report(arguments, figures, details) == 0
+    assert not (tmp_path / "engine.json").exists()
+    arguments.quick = False
+    assert command._report(arguments, figures, details) == 1, "the target is missed"
+    written = json.loads((tmp_path / "engine.json").read_text())
+    assert written["figures"] == figures
+    assert written["details"]["workloads"] == raw
+    assert written["details"]["model"]["sha256"] == "abc"
+    assert (tmp_path / "engine.png").exists()

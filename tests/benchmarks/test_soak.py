@@ -150,3 +150,26 @@ def test_the_soak_is_drawn(tmp_path: Path) -> None:
 
     draw([sample(at_s=10.0 * n) for n in range(5)], "a test", tmp_path / "soak.png")
     assert (tmp_path / "soak.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_long_soak_is_written_and_a_short_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import argparse
+    import json
+
+    from benchmarks import soak
+
+    monkeypatch.setattr(soak, "RESULTS", tmp_path)
+    samples = [sample(at_s=10.0 * n) for n in range(5)]
+    log = log_of(outcome(), outcome(how="refused", status=429, deed="burst"), samples=samples)
+    arguments = argparse.Namespace(minutes=5.0, written_from=10.0, model="m", seed=7)
+    soak._write(arguments, log, sample(), sample(), [])
+    assert list(tmp_path.iterdir()) == []
+    arguments.minutes = 30.0
+    soak._write(arguments, log, sample(), sample(), ["something"])
+    written = json.loads((tmp_path / "soak.json").read_text())
+    assert written["figures"]["requests_started"] == 2
+    assert written["details"]["wrong"] == ["something"]
+    assert ["burst", "refused", 429, 1] in written["details"]["outcomes"]
+    assert (tmp_path / "soak.png").exists()
