@@ -144,10 +144,10 @@ def test_our_own_work_is_not_counted_as_that_of_other_programs() -> None:
 
     before = own_cpu_s()
     with ForeignLoad() as load:
-        until = time.monotonic() + 0.3
-        while time.monotonic() < until:
+        until = time.process_time() + 0.3  # processor time: the machine may be busy
+        while time.process_time() < until:
             pass
-    assert own_cpu_s() - before > 0.1
+    assert own_cpu_s() - before == pytest.approx(0.3, abs=0.15)
     assert 0 <= load.cores < 64
 
 
