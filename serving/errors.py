@@ -21,6 +21,7 @@ from .json_bytes import dumps
 
 OVERLOADED_RETRY_S = 2.0
 LOADING_RETRY_S = 5.0
+INTERNAL_ERROR = "internal_error"
 
 # From the particular to the general: the first class that fits decides.
 _RULES: tuple[tuple[type[LocalsmithError], int, str, str, float | None], ...] = (
@@ -35,7 +36,7 @@ _RULES: tuple[tuple[type[LocalsmithError], int, str, str, float | None], ...] = 
     (core.ModelLoadError, 503, "server_error", "model_unavailable", None),
     # What is left of the model's errors are refusals of the conversation by its template.
     (core.ModelError, 400, "invalid_request_error", "refused_by_model", None),
-    (LocalsmithError, 500, "server_error", "internal_error", None),
+    (LocalsmithError, 500, "server_error", INTERNAL_ERROR, None),
 )
 
 
@@ -101,7 +102,7 @@ def api_error(exc: Exception) -> ApiError:
         for error_class, status, kind, code, retry_after_s in _RULES:
             if isinstance(exc, error_class):
                 return ApiError(status, _words(exc), code, kind=kind, retry_after_s=retry_after_s)
-    return ApiError(500, "The server failed; its log says why.", "internal_error", kind="server_error")
+    return ApiError(500, "The server failed; its log says why.", INTERNAL_ERROR, kind="server_error")
 
 
 def _words(exc: LocalsmithError) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from ..core.settings import ServeSettings
-from .errors import ApiError, api_error
+from .errors import INTERNAL_ERROR, ApiError, api_error
 from .keys import ApiKey, KeyStore
 from .limits import RateLimiter
 from .metrics import ServerMetrics
@@ -106,8 +107,8 @@ class Guard:
             await self._app(scope, receive, counted_send)
         except Exception as exc:  # noqa: BLE001 - the last place before the client
             error = api_error(exc)
-            if error.status_code >= 500:
-                _log.exception("request_failed", path=scope["path"])
+            if error.code == INTERNAL_ERROR:  # a bug of ours; the client is told nothing of it
+                _log.error("request_failed", path=scope["path"], traceback=traceback.format_exc())
             if not status:
                 await error.response()(scope, receive, counted_send)
         finally:
