@@ -1,4 +1,4 @@
-"""llama.cpp behind one small class; the only file that imports `llama_cpp`.
+"""One model in llama.cpp: its vocabulary, its context, its KV memory.
 
 Place in the data's way: `Engine` owns one `LlamaRuntime` and calls `decode` from its own thread only.
 Tokenizing and piece look-ups only read the vocabulary and may be called from any thread.

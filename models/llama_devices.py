@@ -20,6 +20,7 @@ import structlog
 
 from ..core.settings import ModelSettings
 from .gguf_facts import read_gguf_facts
+from .llama_library import ggml_library
 
 log = structlog.get_logger(__name__)
 
@@ -103,8 +104,7 @@ def num_layers_that_fit(n_layer: int, weights_bytes: int, kv_bytes: int, free_by
 
 
 def _ggml() -> Any:
-    from llama_cpp._ggml import libggml
-
+    libggml = ggml_library()
     libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
     libggml.ggml_backend_dev_get.restype = ctypes.c_void_p

@@ -1,4 +1,4 @@
-"""llama.cpp's shared library: importing it, its log, its abort flag.
+"""llama.cpp's shared library: the only place that imports it; its log and its abort flag.
 
 Place in the data's way: `llama.py` and `llama_sampler.py` call llama.cpp through the module returned here.
 
@@ -35,6 +35,14 @@ def llama_api() -> Any:
     import llama_cpp
 
     return llama_cpp
+
+
+def ggml_library() -> Any:
+    """Return ggml's shared library, for what `llama_cpp` does not bind."""
+    llama_api()
+    from llama_cpp._ggml import libggml
+
+    return libggml
 
 
 class LogMessages:

@@ -40,7 +40,7 @@ MAY_IMPORT = {
 
 # A file, or a folder for a library that every file of one kind needs.
 BEHIND = {
-    "llama_cpp": {"models/llama.py", "models/grammar.py", "localsmith/doctor.py"},
+    "llama_cpp": {"models/llama_library.py", "localsmith/doctor.py"},
     "faiss": {"retrieval/vector_index.py"},
     "sentence_transformers": {"models/embedder_worker.py"},
     "torch": {"models/bert.py", "models/embedder_worker.py", "training"},
@@ -51,6 +51,10 @@ BEHIND = {
     "streamlit": {"ui"},
     "typer": {"localsmith"},
     "pypdfium2": {"retrieval", "ui"},
+    "fastapi": {"serving"},
+    "uvicorn": {"serving/server.py"},
+    "prometheus_client": {"serving/metrics.py"},
+    "orjson": {"serving/json_bytes.py"},
 }
 
 
