@@ -11,7 +11,7 @@ Example:
 
 from __future__ import annotations
 
-from ..retrieval.citations import Correct, MarkerStream, strip_markers
+from ..retrieval.markers import Correct, MarkerStream, strip_markers
 
 ABSTENTION = "The documents don't answer this."
 
@@ -46,6 +46,11 @@ class AnswerStream:
     def removed(self) -> tuple[int, ...]:
         """Numbers that named no passage and were taken out."""
         return self._markers.removed
+
+    @property
+    def corrected(self) -> tuple[bool, ...]:
+        """For every number shown, in order, whether it stands in place of what the model wrote."""
+        return self._markers.corrected
 
     def feed(self, text: str) -> str:
         """Take what the model wrote and return what can be shown now."""

@@ -44,11 +44,12 @@ from ..core.types import (
     Usage,
 )
 from ..retrieval.budget import Fitted, fit
-from ..retrieval.citations import Corrections, check
+from ..retrieval.citations import check
+from ..retrieval.corrections import Corrections
 from .abstention import ABSTENTION, AnswerStream
 from .prompts import load_prompt
 from .rewrite import is_plainly_standalone, rewrite
-from .search import is_hopeless, search_both
+from .search import is_hopeless, nearness, search_both
 from .streaming import iterate_in_thread
 
 _log = structlog.get_logger(__name__)
@@ -173,7 +174,7 @@ class _Run:
             return question.text
         yield Progress("rewriting", detail="with the conversation in mind")
         begun = time.monotonic()
-        query, usage = rewrite(self._model, question.text, question.history, self._cancel)
+        query, usage = rewrite(self._model, question, self._cancel)
         self._step("rewrite", f"Searched for: {query}", begun, usage)
         return query
 
@@ -233,9 +234,14 @@ class _Run:
             seed=settings.seed,
             repeat_penalty=REPEAT_PENALTY,
         )
-        corrections = Corrections(fitted.passages, self._question.text)
-        stream = AnswerStream(len(fitted.passages), corrections)
-        generation = self._model.submit(fitted.messages, sampling, cancel=self._cancel)
+        stream = AnswerStream(len(fitted.passages), Corrections(fitted.passages, self._question.text))
+        generation = self._model.submit(
+            fitted.messages,
+            sampling,
+            cancel=self._cancel,
+            priority=self._question.priority,
+            user=self._question.user,
+        )
         try:
             for part in generation:
                 if isinstance(part, Prefill):
@@ -249,7 +255,7 @@ class _Run:
         if rest := stream.close():
             yield Delta(rest)
         self._step("generate", f"Ended by {generation.finish_reason}", begun, generation.usage)
-        yield from self._conclude(stream, fitted, corrections.made)
+        yield from self._conclude(stream, fitted)
 
     def _show(self, stream: AnswerStream, part: Delta) -> Generator[Event, None, None]:
         if not stream.has_begun:
@@ -257,9 +263,7 @@ class _Run:
         if shown := stream.feed(part.text):
             yield Delta(shown)
 
-    def _conclude(
-        self, stream: AnswerStream, fitted: Fitted, corrected: set[int]
-    ) -> Generator[Event, None, None]:
+    def _conclude(self, stream: AnswerStream, fitted: Fitted) -> Generator[Event, None, None]:
         """Check the citations and end the run."""
         if stream.is_abstention:
             yield self._final(stream.text, "abstained")
@@ -268,9 +272,14 @@ class _Run:
             raise GenerationError("The model ended without a word.", hint="Ask again in other words.")
         yield Progress("checking")
         begun = time.monotonic()
-        checked = check(stream.text, fitted.passages, self._question.text, corrected)
+        checked = check(
+            stream.text,
+            fitted.passages,
+            self._question.text,
+            stream.corrected,
+            lambda claim: nearness(self._strategy.retriever, self._question, claim, fitted.passages),
+        )
         notes = (
-            *(f"[{number}] was named in place of a passage that doesn't say it." for number in corrected),
             *(f"[{number}] names no passage and was taken out." for number in stream.removed),
             *checked.notes,
         )

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
 
 from ..core.contracts import LanguageModel
-from ..core.types import Delta, Message, SamplingParams, Usage
+from ..core.types import Delta, Message, Question, SamplingParams, Usage
 from ..retrieval.words import content_words, names, numbers
 from .prompts import load_prompt
 
@@ -49,17 +48,13 @@ def is_plainly_standalone(question: str) -> bool:
 
 
 def rewrite(
-    model: LanguageModel,
-    question: str,
-    history: Sequence[Message],
-    cancel: threading.Event | None = None,
+    model: LanguageModel, question: Question, cancel: threading.Event | None = None
 ) -> tuple[str, Usage]:
     """Ask the model for the question as it would be asked without the conversation.
 
     Args:
         model: The chat model.
-        question: The last question.
-        history: Earlier turns, oldest first.
+        question: The last question, with the conversation before it.
         cancel: Setting it stops the model.
 
     Returns:
@@ -71,21 +66,23 @@ def rewrite(
     """
     recent = [
         Message(message.role, message.content[:MAX_MESSAGE_CHARS])
-        for message in history[-NUM_TURN_MESSAGES:]
+        for message in question.history[-NUM_TURN_MESSAGES:]
         if message.role in ("user", "assistant")
     ]
     messages = (
         Message("system", load_prompt("rewrite_system").render()),
-        Message("user", load_prompt("rewrite_user").render(history=recent, question=question)),
+        Message("user", load_prompt("rewrite_user").render(history=recent, question=question.text)),
     )
     sampling = SamplingParams(max_tokens=MAX_QUERY_TOKENS, stop=("\n",))
-    generation = model.submit(messages, sampling, cancel=cancel)
+    generation = model.submit(
+        messages, sampling, cancel=cancel, priority=question.priority, user=question.user
+    )
     try:
         written = "".join(part.text for part in generation if isinstance(part, Delta))
     finally:
         generation.cancel()
     is_whole = generation.finish_reason == "stop"
-    return (usable_query(written, question) if is_whole else question), generation.usage
+    return (usable_query(written, question.text) if is_whole else question.text), generation.usage
 
 
 def usable_query(written: str, question: str) -> str:

@@ -13,9 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import structlog
+
 from ..core.contracts import Retriever
+from ..core.errors import RetrievalError
 from ..core.types import Passage, Question
 from ..retrieval.words import content_words
+
+_log = structlog.get_logger(__name__)
 
 # Reciprocal rank fusion, k = 60. Source: Cormack, Clarke, Buettcher, SIGIR 2009, section 2.
 RRF_K = 60
@@ -23,6 +28,8 @@ RRF_K = 60
 # docs/decisions/0006-budget-and-citations.md.
 MIN_SIMILARITY = 0.15
 MIN_SHARED_WORDS = 1
+# Results among which the passages read are looked for again; they lie near to whatever answers the question.
+NUM_NEAR = 20
 
 
 def search_both(retriever: Retriever, question: Question, query: str, k: int) -> list[Passage]:
@@ -73,3 +80,30 @@ def is_hopeless(query: str, passages: Sequence[Passage]) -> bool:
         if len(asked & content_words(passage.chunk.text)) >= MIN_SHARED_WORDS:
             return False
     return True
+
+
+def nearness(
+    retriever: Retriever, question: Question, claim: str, passages: Sequence[Passage]
+) -> list[float]:
+    """Return how near in meaning passages are to a question with its answer, as search sees it.
+
+    Args:
+        retriever: Found the passages.
+        question: What they were found for.
+        claim: A sentence of the answer.
+        passages: What the model read.
+
+    Returns:
+        A cosine for each passage, -1 where the search doesn't find it again.
+    """
+    if question.collection is None:
+        return []
+    documents = tuple(dict.fromkeys(passage.chunk.document_id for passage in passages))
+    try:
+        found = retriever.search(f"{question.text} {claim}", question.collection, NUM_NEAR, documents)
+    except RetrievalError as exc:  # the collection may have gone meanwhile; the answer is there and stays
+        _log.warning("nearness_unknown", error=str(exc))
+        return []
+    near = {passage.chunk.id: passage.similarity for passage in found}
+    cosines = [near.get(passage.chunk.id) for passage in passages]
+    return [-1.0 if cosine is None else cosine for cosine in cosines]

@@ -167,6 +167,8 @@ class Citation:
         start_char: First character of the quote in the document's text.
         end_char: One past its last character.
         is_attached: Whether the check added it; False where the model wrote it.
+        similarity: Cosine of claim and passage, -1 to 1, where the check added it for its meaning, though the
+            passage says it in other words; None everywhere else.
     """
 
     number: int
@@ -178,6 +180,7 @@ class Citation:
     start_char: int = 0
     end_char: int = 0
     is_attached: bool = False
+    similarity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

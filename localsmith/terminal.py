@@ -77,7 +77,8 @@ def show_sources(answer: Answer) -> None:
         seen.add(citation.number)
         chunk = citation.passage.chunk
         page = f", page {chunk.page}" if chunk.page else ""
-        mark = "" if citation.is_supported else " (not supported by the passage)"
+        doubt = "not supported by the passage" if citation.similarity is None else "nearest, in other words"
+        mark = "" if citation.is_supported else f" ({doubt})"
         console.print(f"[{citation.number}] {citation.passage.document_name}{page}{mark}", markup=False)
         console.print(f"    “{citation.quote.strip()}”", style="dim", markup=False)
     usage = answer.usage

@@ -70,17 +70,25 @@ def _sources(turn_id: str, answer: Answer) -> None:
         for number, citations in by_number.items():
             is_supported = all(citation.is_supported for citation in citations)
             first = citations[0]
+            doubt, tip = _doubt(citations)
             st.button(
-                f"\\[{number}\\] {plain(_short(place(first)))}"
-                + ("" if is_supported else " · not supported"),
+                f"\\[{number}\\] {plain(_short(place(first)))}{doubt}",
                 key=f"source-{turn_id}-{number}",
                 icon=":material/article:" if is_supported else ":material/help:",
-                help="Open the passage"
-                if is_supported
-                else "The passage does not seem to say this. Open it.",
+                help=tip,
                 on_click=open_source,
                 args=(turn_id, number),
             )
+
+
+def _doubt(citations: list[Citation]) -> tuple[str, str]:
+    """Return what stands behind a source's name where the check has doubts, and its tooltip."""
+    doubted = [citation for citation in citations if not citation.is_supported]
+    if not doubted:
+        return "", "Open the passage"
+    if all(citation.similarity is not None for citation in doubted):
+        return " · in other words", "The passage nearest in meaning; it uses other words. Open it."
+    return " · not supported", "The passage does not seem to say this. Open it."
 
 
 def _short(name: str) -> str:

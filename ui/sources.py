@@ -71,14 +71,13 @@ def _dialog(front: FrontDoor, citations: Sequence[Citation]) -> None:
 def _claims(citations: Sequence[Citation]) -> None:
     for citation in citations:
         mark = "" if citation.is_supported else " ls-unsupported"
-        verdict = (
-            ""
-            if citation.is_supported
-            else '<p class="ls-warning">The check did not find this in the passage. Read it yourself.</p>'
-        )
+        verdict = "The check did not find this in the passage."
+        if citation.similarity is not None:
+            verdict = "The passage is near to this in meaning, but uses other words."
+        warning = "" if citation.is_supported else f'<p class="ls-warning">{verdict} Read it yourself.</p>'
         st.html(
             f'<div class="ls-claim{mark}"><h6>The answer says</h6><p>{escaped(citation.claim)}</p>'
-            f"<h6>The document says</h6><blockquote>{escaped(citation.quote)}</blockquote>{verdict}</div>"
+            f"<h6>The document says</h6><blockquote>{escaped(citation.quote)}</blockquote>{warning}</div>"
         )
 
 

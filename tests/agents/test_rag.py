@@ -231,6 +231,47 @@ def test_a_question_longer_than_the_window_is_an_error() -> None:
         run(ScriptedModel([], n_ctx=1000), Question("bridge " * 2000))
 
 
+# -- answers that no passage says in its words
+
+OWN_WORDS = "An engineer by the name of Bouch drew up the plans for it"
+
+
+def test_an_answer_in_other_words_cites_the_passage_nearest_in_meaning() -> None:
+    shelf = Shelf()
+    events = run(ScriptedModel([OWN_WORDS]), shelf=shelf)
+    (citation,) = final(events).citations
+    assert (citation.number, citation.is_attached, citation.is_supported) == (1, True, False)
+    assert citation.similarity == 0.6
+    assert shown(events) == final(events).text == f"{OWN_WORDS} [1]"
+    assert shelf.queries[-1] == f"{ASKED.text} {OWN_WORDS}"
+
+
+def test_an_answer_survives_a_collection_that_goes_while_it_is_written() -> None:
+    @dataclass
+    class Going(Shelf):
+        def search(self, query: str, collection: str, *args: int, **kwargs: int) -> list[Passage]:
+            if OWN_WORDS in query:
+                raise IndexNotFoundError("It is gone.")
+            return super().search(query, collection)
+
+    answer = final(run(ScriptedModel([OWN_WORDS]), shelf=Going()))
+    assert (answer.text, answer.citations) == (OWN_WORDS, ())
+
+
+def test_the_engine_is_told_who_asks_and_how_urgently() -> None:
+    told: list[tuple[object, object]] = []
+
+    class Listening(ScriptedModel):
+        def submit(self, *args: object, **kwargs: object):  # type: ignore[no-untyped-def, override]
+            told.append((kwargs.get("user"), kwargs.get("priority")))
+            return super().submit(*args, **kwargs)  # type: ignore[arg-type]
+
+    history = (Message("user", "Who designed the Tay Bridge?"), Message("assistant", "Thomas Bouch [1]."))
+    question = Question("When was he born?", history, user="ann", priority="batch")
+    run(Listening(["When was Thomas Bouch born?", "1822 [1]."]), question)
+    assert told == [("ann", "batch")] * 2
+
+
 # -- as a LangChain Runnable
 
 

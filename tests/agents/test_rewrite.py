@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from localsmith.agents.rewrite import is_plainly_standalone, rewrite, usable_query
-from localsmith.core.types import Message
+from localsmith.core.types import Message, Question
 from localsmith.models.scripted import ScriptedModel
 
 HISTORY = (Message("user", "Who designed the Tay Bridge?"), Message("assistant", "Thomas Bouch [1]."))
@@ -52,7 +52,7 @@ def test_any_model_output_gives_a_query(written: str, question: str) -> None:
 
 def test_the_model_sees_the_last_turns_and_the_question() -> None:
     model = ScriptedModel(["When was Thomas Bouch born?"])
-    query, usage = rewrite(model, "When was he born?", HISTORY)
+    query, usage = rewrite(model, Question("When was he born?", HISTORY))
     assert query == "When was Thomas Bouch born?"
     assert usage.completion_tokens > 0
     prompt = model.prompts[0][-1].content
@@ -62,4 +62,4 @@ def test_the_model_sees_the_last_turns_and_the_question() -> None:
 
 def test_a_rewrite_that_ran_out_of_tokens_is_not_used() -> None:
     model = ScriptedModel(["born " * 500])
-    assert rewrite(model, "When was he born?", HISTORY)[0] == "When was he born?"
+    assert rewrite(model, Question("When was he born?", HISTORY))[0] == "When was he born?"
