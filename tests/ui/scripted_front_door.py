@@ -7,6 +7,7 @@ words are scripted. The question says what to do:
     error please    fails with an error of ours
     crash please    fails with one that nobody foresaw
     unsourced  answers without a citation
+    reworded   cites a passage that says it in other words
     hostile  answers with HTML, a remote picture and a script link
 """
 
@@ -136,6 +137,9 @@ class ScriptedFrontDoor:
             yield Delta(word)
             time.sleep(0.1 if is_slow else 0.005)
         answer = _answer(text, passages, len(history), time.monotonic() - started)
+        if "reworded" in asked:
+            nearest = replace(answer.citations[0], support=0.3, is_supported=False, similarity=0.7)
+            answer = replace(answer, citations=(nearest,))
         yield Final(replace(answer, stop_reason="cancelled") if cancel.is_set() else answer)
 
 

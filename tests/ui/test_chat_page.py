@@ -93,6 +93,14 @@ def test_a_source_without_pages_shows_the_passage_with_the_quote_marked(chat: Se
     expect(dialog.get_by_text(NAME)).to_be_visible()
 
 
+def test_a_source_that_uses_other_words_says_so(chat: Server, page: Page) -> None:
+    open_chat(page, chat)
+    ask(page, "reworded: What is a trace tree?")
+    source = page.get_by_role("button", name=re.compile(r"\[1\] tracemonkey\.pdf, page \d+ · in other words"))
+    source.click()
+    expect(page.get_by_role("dialog")).to_contain_text("near to this in meaning, but uses other words")
+
+
 def test_stop_while_reading_and_while_answering_keeps_the_text(chat: Server, page: Page) -> None:
     open_chat(page, chat)
     ask(page, "slow: What is a trace tree?")
