@@ -173,8 +173,10 @@ def _announce(ls: Localsmith, url: str, needs_key: bool) -> None:
     for i in range(2):
         while (state := ls.loading[i]).state in ("idle", "loading"):
             time.sleep(ANNOUNCE_POLL_S)
-        words = f"ready after {state.elapsed_s:.0f} s" if state.error is None else f"failed: {state.error}"
-        console.print(f"The {state.name} is {words}." if state.error is None else words, markup=False)
+        words = f"The {state.name} is ready after {state.elapsed_s:.0f} s."
+        if state.error is not None:
+            words = f"The {state.name} can't be served: {state.error} {state.error.hint}".rstrip()
+        console.print(words, markup=False)
 
 
 def _day(when: float | None) -> str:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from ..core.errors import StorageError
 from ..core.settings import ServeSettings
 from .errors import INTERNAL_ERROR, ApiError, api_error
 from .keys import ApiKey, KeyStore
@@ -159,7 +160,8 @@ class Guard:
         scheme, _, token = authorization.partition(" ")
         keys = self._keys
         if keys is not None and (key := keys.find(token.strip())) and scheme.lower() == "bearer":
-            asyncio.get_running_loop().run_in_executor(None, keys.note_use, key)
+            if keys.is_use_new(key):
+                asyncio.get_running_loop().run_in_executor(None, _note_use, keys, key)
             return key
         if self._is_local and (keys is None or not keys.exist()):
             return None
@@ -181,6 +183,13 @@ class Guard:
                 kind="rate_limit_error",
                 retry_after_s=wait_s,
             )
+
+
+def _note_use(keys: KeyStore, key: ApiKey) -> None:
+    try:
+        keys.note_use(key)
+    except StorageError as exc:  # for people to read; no reason to refuse a request
+        _log.warning("key_use_not_noted", error=str(exc))
 
 
 def is_loopback(host: str) -> bool:

@@ -148,12 +148,18 @@ class KeyStore:
             return None
         return _key(rows[0])
 
+    def is_use_new(self, key: ApiKey) -> bool:
+        """Return whether the last use noted is a minute old, so that this one is to be noted."""
+        return time.time() - (key.last_used_at or 0) >= LAST_USED_STEP_S
+
     def note_use(self, key: ApiKey) -> None:
-        """Remember that the key was used, at most once a minute."""
-        now = time.time()
-        if now - (key.last_used_at or 0) >= LAST_USED_STEP_S:
-            with self._database.transaction() as connection:
-                connection.execute("UPDATE keys SET last_used_at = ? WHERE id = ?", (now, key.id))
+        """Remember that the key is used now.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE keys SET last_used_at = ? WHERE id = ?", (time.time(), key.id))
 
     def close(self) -> None:
         """Close the file."""

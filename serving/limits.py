@@ -128,7 +128,10 @@ def _explained(exc: ValidationError) -> ApiError:
         )
     if error["type"] == "missing":
         return bad_request(f"The parameter {param!r} is missing.", param, "missing_required_parameter")
-    return bad_request(f"{param or 'body'}: {error['msg']}.", param or None)
+    hint = ""
+    if error["type"] == "string_type" and param.partition(".")[0] in ("input", "prompt"):
+        hint = " Send text, not token numbers (in LangChain: check_embedding_ctx_length=False)."
+    return bad_request(f"{param or 'body'}: {error['msg']}.{hint}", param or None)
 
 
 def _is_branch(part: str | int) -> bool:

@@ -39,8 +39,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """Count anew from here on."""
+        """Count anew from here on; let streams drop a client that doesn't read."""
         self._head_bytes = 0
+        self.scope["abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

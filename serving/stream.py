@@ -55,6 +55,10 @@ class EventStream(Response):
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                 await self._send_all(send)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            _log.warning("client_does_not_read", route=self._job.route)
+            if abort := scope.get("abort"):
+                abort()  # a polite close would wait until what is buffered has been read
         finally:
             self._service.metrics.streams.dec()
 

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from localsmith.models.scripted import ScriptedModel
+from localsmith.serving import stream
 
 TOKEN_DELAY_S = 0.02
 PATIENCE_S = 5.0
@@ -27,14 +29,24 @@ class Watched(ScriptedModel):
         return self.generations[-1]
 
 
-def sent(port: int, body: dict[str, Any]) -> socket.socket:
+def request(port: int, body: dict[str, Any]) -> bytes:
     payload = json.dumps({"model": "scripted", "messages": [{"role": "user", "content": "Hi"}], **body})
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     )
+    return f"{head}Content-Length: {len(payload)}\r\n\r\n{payload}".encode()
+
+
+def sent(port: int, body: dict[str, Any]) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", port))
-    connection.sendall(f"{head}Content-Length: {len(payload)}\r\n\r\n{payload}".encode())
+    connection.sendall(request(port, body))
     return connection
+
+
+def num_accepted(port: int) -> int:
+    """Count the connections that the server holds open."""
+    found = psutil.Process().net_connections("tcp")
+    return sum(item.laddr.port == port and item.status != psutil.CONN_LISTEN for item in found)
 
 
 def wait_until(is_so: Callable[[], bool]) -> float:
@@ -92,6 +104,37 @@ def test_the_deadline_ends_a_completion_with_what_it_has(serve: Callable[..., An
     connection.settimeout(PATIENCE_S)
     reply = connection.recv(65536).decode()
     assert '"finish_reason":"length"' in reply and '"time_limit"' in reply and "word" in reply
+
+
+def test_a_long_silence_is_filled_with_comments(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Proxies close connections on which nothing comes; a long prompt takes its time."""
+    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.1)
+    model = ScriptedModel(["late"], token_delay_s=0.6)
+    connection = sent(serve(model).port, {"stream": True})
+    text = b""
+    while b"[DONE]" not in text:
+        text += connection.recv(65536)
+    assert 1 <= text.count(b": still here\n\n") <= 8
+    assert text.index(b": still here") < text.index(b"late")
+    connection.close()
+
+
+def test_a_client_that_does_not_read_is_let_go(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "UNREAD_GRACE_S", 0.2)
+    model = ScriptedModel(lambda messages: "word " * 40_000, n_ctx=10**6)
+    server = serve(model, deadline_s=0.5)
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(request(server.port, {"stream": True, "n": 8, "max_tokens": 100_000}))
+    wait_until(lambda: b"localsmith_http_streams 1.0" in server.service.metrics.text())
+    wait_until(lambda: b"localsmith_http_streams 0.0" in server.service.metrics.text())
+    wait_until(lambda: num_accepted(server.port) == 0)
+    connection.close()
 
 
 def test_a_stopping_server_ends_running_streams(serve: Callable[..., Any]) -> None:
