@@ -53,7 +53,7 @@ class ModelSettings(_Section):
     max_running: int = Field(8, ge=1, le=128, description="Requests computed at the same time.")
     max_queue: int = Field(64, ge=1, description="Requests that may wait.")
     draft_tokens: int = Field(0, ge=0, le=32, description="Tokens guessed by prompt lookup; 0 for none.")
-    saved_prefix_mib: int = Field(0, ge=0, description="Disk for prefixes kept over a restart; 0 for none.")
+    saved_prefix_mib: int = Field(256, ge=0, description="Disk for prefixes kept over a restart; 0 for none.")
 
 
 class EmbedderSettings(_Section):
@@ -153,6 +153,11 @@ class Settings(BaseSettings):
     def models_dir(self) -> Path:
         """Folder of model files and the catalog's state."""
         return self.home / "models"
+
+    @property
+    def prefixes_dir(self) -> Path:
+        """Folder of prompt prefixes kept over a restart."""
+        return self.home / "prefixes"
 
     @property
     def library_dir(self) -> Path:

@@ -9,6 +9,7 @@ Example:
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from .models.engine import Engine
 from .models.installed import InstalledModel, installed, installed_model
 from .models.measure import measure_here
 from .models.pull import pull
+from .models.saved_prefixes import SavedPrefixes
 from .models.selection import Choice, choose_here
 from .models.sources import PullProgress
 from .models.speed import Speed
@@ -97,8 +99,17 @@ def load_engine(settings: Settings, report: Report) -> Engine:
         name=choice.name,
         settings=settings.model,
         prompt_tokens_per_s=speeds[choice.name].prompt_tokens_per_s,
+        saved_prefixes=_saved_prefixes(settings, model.sha256),
         on_progress=lambda share: report(share, f"loading {choice.name}"),
     )
+
+
+def _saved_prefixes(settings: Settings, sha256: str) -> SavedPrefixes | None:
+    if not settings.model.saved_prefix_mib:
+        return None
+    engine_version = importlib.metadata.version("llama-cpp-python")
+    key = f"{sha256} {settings.model.kv_type} {settings.model.flash_attention} {engine_version}"
+    return SavedPrefixes(settings.prefixes_dir, key, settings.model.saved_prefix_mib * 2**20)
 
 
 def _choose_and_pull(settings: Settings, on_step: OnStep) -> tuple[Choice, dict[str, Speed]]:

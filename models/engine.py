@@ -31,6 +31,7 @@ from .llama import LlamaRuntime
 from .prefix_cache import PrefixCache
 from .request import Request
 from .sampling import Sampler
+from .saved_prefixes import MIN_SAVED_TOKENS, SavedPrefixes
 from .scheduler import Scheduler
 from .steps import Stepper
 from .waiting import WaitingQueue
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 # Sequences beyond those that run; each holds one cached prefix.
 CACHED_SEQUENCES = 24
+# So long nothing runs or waits before prefixes are written to disk.
+SAVE_AFTER_S = 20.0
 
 
 class Engine:
@@ -49,6 +52,7 @@ class Engine:
         name: Name of the model for people and logs.
         settings: Window, threads, batch, queue, KV cache, graphics cards.
         prompt_tokens_per_s: Measured speed of reading, for time budgets; infinity where not measured yet.
+        saved_prefixes: Where prefixes outlive the engine; None to keep none.
         on_progress: Called with the share of the model loaded, 0 to 1.
 
     Raises:
@@ -62,12 +66,15 @@ class Engine:
         name: str,
         settings: ModelSettings,
         prompt_tokens_per_s: float = float("inf"),
+        saved_prefixes: SavedPrefixes | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self._name = name
         self.prompt_tokens_per_s = prompt_tokens_per_s
         num_seqs = settings.max_running + CACHED_SEQUENCES
         self._runtime = LlamaRuntime(path, settings, n_seq=num_seqs, on_progress=on_progress)
+        self._saved_prefixes = saved_prefixes if self._runtime.can_share else None
+        self._has_unsaved = False
         self._template = ChatTemplate(self._runtime)
         self._counters = Counters()
         self._waiting = WaitingQueue(settings.max_queue)
@@ -240,7 +247,8 @@ class Engine:
         while True:
             with self._changed:
                 while not (self._closed or self._scheduler.running or len(self._waiting)):
-                    self._changed.wait()
+                    if not self._changed.wait(SAVE_AFTER_S if self._has_unsaved else None):
+                        self._save_prefixes()
                 if self._closed:
                     break
             began = time.perf_counter()
@@ -254,6 +262,7 @@ class Engine:
             self._counters.busy_s += time.perf_counter() - began
         for request in [*self._scheduler.running, *self._waiting.take_all()]:
             self._end(request, "cancelled")
+        self._save_prefixes()
 
     def _turn(self) -> None:
         """End what is to be ended, let in what waits, compute one step."""
@@ -262,8 +271,10 @@ class Engine:
         for request in list(self._scheduler.running):
             if (cause := request.generation.stop_cause) is not None:
                 self._end(request, cause)
-        for request in self._scheduler.admit():
-            self._welcome(request)
+        if len(self._waiting):
+            self._restore_prefixes()
+            for request in self._scheduler.admit():
+                self._welcome(request)
         works = self._scheduler.plan()
         if not works:
             return
@@ -280,6 +291,17 @@ class Engine:
         for request, reason in ended:
             self._end(request, reason)
 
+    def _save_prefixes(self) -> None:
+        if self._has_unsaved and self._saved_prefixes is not None:
+            self._has_unsaved = False
+            self._runtime.allow()
+            self._saved_prefixes.write(self._cache, self._runtime)
+
+    def _restore_prefixes(self) -> None:
+        if self._saved_prefixes is not None and not self._scheduler.running:
+            for request in self._waiting.in_order({}):
+                self._saved_prefixes.restore(request.tokens, self._cache, self._runtime)
+
     def _welcome(self, request: Request) -> None:
         """Prepare a request that has just joined the batch."""
         if request.sampler is None:
@@ -292,6 +314,7 @@ class Engine:
             generation.update(replace(generation.usage, cached_tokens=request.num_held))
             self._counters.prompt_tokens += len(generation.prompt)
             self._counters.cached_tokens += request.num_held
+            self._has_unsaved = self._has_unsaved or request.num_held >= MIN_SAVED_TOKENS
             self._stepper.report_prefill(request)
 
     def _end(self, request: Request, reason: FinishReason | LocalsmithError) -> None:
