@@ -245,12 +245,11 @@ class Engine:
 
     def _serve(self) -> None:
         while True:
-            with self._changed:
-                while not (self._closed or self._scheduler.running or len(self._waiting)):
-                    if not self._changed.wait(SAVE_AFTER_S if self._has_unsaved else None):
-                        self._save_prefixes()
-                if self._closed:
-                    break
+            if not self._wait_for_work():
+                self._save_prefixes()
+                continue
+            if self._closed:
+                break
             began = time.perf_counter()
             try:
                 self._turn()
@@ -263,6 +262,14 @@ class Engine:
         for request in [*self._scheduler.running, *self._waiting.take_all()]:
             self._end(request, "cancelled")
         self._save_prefixes()
+
+    def _wait_for_work(self) -> bool:
+        """Wait for a request or for the end; False where nothing came while there is something to save."""
+        with self._changed:
+            while not (self._closed or self._scheduler.running or len(self._waiting)):
+                if not self._changed.wait(SAVE_AFTER_S if self._has_unsaved else None):
+                    return False
+        return True
 
     def _turn(self) -> None:
         """End what is to be ended, let in what waits, compute one step."""
