@@ -87,7 +87,7 @@ def _form(body: ChatRequest, n: int) -> ChatForm:
     return ChatForm(
         body.model,
         num_choices=n,
-        has_tools=bool(body.tools) and body.tool_choice != "none",
+        tools=set() if body.tool_choice == "none" else {tool.function.name for tool in body.tools or ()},
         is_parallel=body.parallel_tool_calls is not False,
         has_logprobs=bool(body.logprobs),
         has_usage=bool(options and options.include_usage),

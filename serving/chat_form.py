@@ -4,7 +4,7 @@ Place in the data's way: a `Form` for `respond`. Everything that is the same in 
 encoded once; a token costs the encoding of its text.
 
 Example:
-    form = ChatForm(model="smollm2-135m", has_tools=False)
+    form = ChatForm(model="smollm2-135m", tools={"weather"})
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ..core.types import Delta, Prefill, Progress, TokenLogprob
-from ..models.tool_calls import ParsedToolCall, ToolCallStream
+from ..models.tool_calls import ParsedToolCall
+from .bare_calls import CallReader
 from .job import Completion, Run
 from .json_bytes import dumps
 from .usage import extension_of, finish_reason_of, usage_of
@@ -30,7 +32,7 @@ class ChatForm:
     Args:
         model: The model's name, as the client gave it.
         num_choices: Choices of the prompt.
-        has_tools: Whether tools were offered, so that calls are looked for.
+        tools: Names of the tools offered; with any, calls are looked for.
         is_parallel: Whether more than one call may be made.
         has_logprobs: Whether log-probabilities were asked for.
         has_usage: Whether the stream ends with the usage.
@@ -42,7 +44,7 @@ class ChatForm:
         model: str,
         *,
         num_choices: int = 1,
-        has_tools: bool = False,
+        tools: AbstractSet[str] = frozenset(),
         is_parallel: bool = True,
         has_logprobs: bool = False,
         has_usage: bool = False,
@@ -50,7 +52,7 @@ class ChatForm:
     ) -> None:
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self._num_choices = num_choices
-        self._readers = [ToolCallStream() if has_tools else None for _ in range(num_choices)]
+        self._readers = [CallReader(tools) if tools else None for _ in range(num_choices)]
         self._num_calls = [0] * num_choices
         self._is_parallel = is_parallel
         self._has_logprobs = has_logprobs

@@ -178,6 +178,44 @@ def test_a_streamed_tool_call_is_never_shown_as_text(serve: Callable[..., Any]) 
     assert final.choices[0].finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("form", ["%s", "```json\n%s\n```", "%s\n%s"])
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_call_without_its_tags_is_a_call(serve: Callable[..., Any], form: str, is_stream: bool) -> None:
+    bare = '{"name": "weather", "arguments": {"town": "Oslo"}}'
+    count = form.count("%s")
+    server = serve(ScriptedModel([form % ((bare,) * count)]))
+    reply: Any = client(server).chat.completions.create(
+        model="scripted", messages=HELLO, tools=[WEATHER], stream=is_stream
+    )
+    choices = [chunk.choices[0] for chunk in reply] if is_stream else reply.choices
+    messages = [choice.delta if is_stream else choice.message for choice in choices]
+    calls = [call for message in messages for call in message.tool_calls or ()]
+    assert [json.loads(call.function.arguments) for call in calls] == [{"town": "Oslo"}] * count
+    assert not any(message.content for message in messages)
+    assert choices[-1].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "another", "arguments": {}}',
+        '{"name": "weather", "arguments": 1}',
+        '{"name": "weather"',
+        "{} is an object",
+        "```json\n[1]\n```",
+        '{"name": "weather", "arguments": {}} I think.',
+        "Plain.",
+    ],
+)
+def test_what_only_looks_like_a_call_stays_text(serve: Callable[..., Any], text: str) -> None:
+    server = serve(ScriptedModel([text, text]))
+    create = client(server).chat.completions.create
+    whole: Any = create(model="scripted", messages=HELLO, tools=[WEATHER])
+    assert whole.choices[0].message.content == text and not whole.choices[0].message.tool_calls
+    chunks: Any = create(model="scripted", messages=HELLO, tools=[WEATHER], stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+
+
 def test_parallel_tool_calls_can_be_switched_off(serve: Callable[..., Any]) -> None:
     for is_stream in (False, True):
         server = serve(ScriptedModel([f"{CALL}\n{CALL}"]))
