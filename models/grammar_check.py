@@ -49,7 +49,7 @@ def check_grammar(text: str) -> None:
         raise ValueError(
             f"The rule {_shown(endless[0])!r} never ends: every way through it leads back to it."
         )
-    check_growth(grammar, MAX_STACKS)
+    check_growth(grammar, nullable, MAX_STACKS)
 
 
 def _check_names(grammar: Grammar) -> None:

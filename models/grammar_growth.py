@@ -1,15 +1,16 @@
 r"""How many ways to go on a grammar keeps open while a text is written.
 
 Place in the data's way: the last step of `check_grammar`. llama.cpp follows every way at once, each with a
-stack of its own. A rule that contains itself in two alternatives that begin alike doubles them at every level:
+stack of its own. A rule with itself in two alternatives that begin alike doubles them at every level:
 `s ::= "a" s "b" | "a" s "c" | "d"` has 2^n of them after n letters a, which fills the memory in seconds.
 
 The search plays texts through each rule, the sets with the most ways first, and stops at a fixed amount of
-work: what it refuses is certain to grow, what it lets pass is only likely not to.
+work. A rule in a circle is one step of it where the next character tells it from all other ways; where it does
+not, and the work does not suffice to see the end, the grammar is refused.
 
 Example:
     >>> from .gbnf_reader import read_gbnf
-    >>> check_growth(read_gbnf('root ::= "(" root ")" | "x"'), 4000)
+    >>> check_growth(read_gbnf('root ::= "(" root ")" | "x"'), set(), 4000)
 """
 
 from __future__ import annotations
@@ -17,14 +18,24 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 
+from .gbnf import Intervals, common, union
 from .gbnf_reader import Alternative, Chars, Grammar
 
 _MAX_WORK = 300_000
 _END = 0
 
 
-def check_growth(grammar: Grammar, max_stacks: int) -> None:
-    """Raise ValueError where the ways through a rule multiply beyond `max_stacks`."""
+def check_growth(grammar: Grammar, nullable: set[str], max_stacks: int) -> None:
+    """Check that the ways through a rule don't multiply.
+
+    Args:
+        grammar: The grammar, without left recursion.
+        nullable: The rules that may be empty.
+        max_stacks: Ways that may be open at once.
+
+    Raises:
+        ValueError: More may be.
+    """
     circles = _circles(grammar)
     starts = [
         name
@@ -33,19 +44,24 @@ def check_growth(grammar: Grammar, max_stacks: int) -> None:
     ]
     for name in starts:
         work = max(2000, _MAX_WORK // len(starts))
-        _Search(grammar, circles, name, max_stacks).run(work)
+        _Search(grammar, nullable, circles, name, max_stacks).run(work)
 
 
 class _Search:
     """Plays texts through one rule; a stack is a number for (alternative, place in it, stack below)."""
 
-    def __init__(self, grammar: Grammar, circles: dict[str, int], name: str, max_stacks: int) -> None:
+    def __init__(
+        self, grammar: Grammar, nullable: set[str], circles: dict[str, int], name: str, max_stacks: int
+    ) -> None:
         self._rules = grammar.rules
+        self._nullable = nullable
         self._circles = circles
         self._name = name
         self._max_stacks = max_stacks
         self._nodes: list[tuple[str, Alternative, int, int]] = [("", (), 0, 0)]
         self._numbers: dict[tuple[int, int, int], int] = {}
+        self._firsts: dict[str, Intervals] = {}
+        self._has_unclear = False
 
     def run(self, work: int) -> None:
         """Search until everything has been seen, or `work` is used up."""
@@ -59,6 +75,8 @@ class _Search:
                 if following not in seen and following:
                     seen.add(following)
                     heapq.heappush(heap, (-len(following), len(seen), following))
+        if heap and self._has_unclear:
+            raise self._error()
 
     def _steps(self, stacks: frozenset[int]) -> Iterator[frozenset[int]]:
         """Yield the sets of stacks that one more character, or one more rule in a circle, leads to."""
@@ -88,8 +106,9 @@ class _Search:
         """Go into rules until a character is on top, or a rule that would lead back to its own beginning."""
         rounds: dict[str, int] = {}
         found = self._expanded(stacks, frozenset(), rounds)
-        while len(own := self._own_circles(found, rounds)) > 1:
-            found = self._expanded(found, own, rounds)
+        while unclear := self._unclear(found, rounds):
+            self._has_unclear = True
+            found = self._expanded(found, unclear, rounds)
         return found
 
     def _expanded(
@@ -109,18 +128,36 @@ class _Search:
                 todo += self._entered(item, rest)
             else:
                 found.add(stack)
+                if isinstance(item, str) and item in self._nullable:
+                    todo.append(rest)
                 if len(found) > self._max_stacks:
                     raise self._error()
         return frozenset(found)
 
-    def _own_circles(self, stacks: frozenset[int], rounds: dict[str, int]) -> frozenset[int]:
-        """Return the stacks that are about to go round the circle they are in."""
-        own = set()
+    def _unclear(self, stacks: frozenset[int], rounds: dict[str, int]) -> frozenset[int]:
+        """Return the stacks that may go round their circle on a character that others may go on with as well."""
+        found = set()
         for stack in stacks - {_END}:
             item, rest = self._top(stack)
             if isinstance(item, str) and self._go_round(stack, item, rest, rounds):
-                own.add(stack)
-        return frozenset(own)
+                others = (self._first(self._top(other)[0]) for other in stacks - {_END, stack})
+                if any(common(self._first(item), other) for other in others):
+                    found.add(stack)
+        return frozenset(found)
+
+    def _first(self, item: str | Chars) -> Intervals:
+        """Return the characters that a text of this may begin with."""
+        if not isinstance(item, str):
+            return item
+        if item not in self._firsts:
+            found: list[tuple[int, int]] = []
+            for alternative in self._rules[item]:
+                for part in alternative:
+                    found += self._first(part)
+                    if part not in self._nullable:
+                        break
+            self._firsts[item] = union(found)
+        return self._firsts[item]
 
     def _go_round(self, stack: int, item: str, rest: int, rounds: dict[str, int]) -> bool:
         """Note that a stack goes round its circle; another with a different end would double them."""

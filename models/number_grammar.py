@@ -181,10 +181,14 @@ def _between(low: str, high: str, excludes_low: bool, excludes_high: bool) -> li
 def _natural(low: int, high: int) -> list[str]:
     """Return alternatives for the whole numbers from low to high, both at least 0, without leading zeros."""
     parts = []
-    for size in range(len(str(low)), len(str(high)) + 1):
-        first = max(low, 10 ** (size - 1) if size > 1 else 0)
-        last = min(high, 10**size - 1)
-        parts += _same_length(str(first), str(last))
+    sizes = range(len(str(low)), len(str(high)) + 1)
+    whole = [size for size in sizes if size > 1 and low <= 10 ** (size - 1) and high >= 10**size - 1]
+    if whole:
+        parts.append(f"[1-9] [0-9]{{{whole[0] - 1},{whole[-1] - 1}}}")
+    for size in sizes:
+        if size not in whole:
+            first, last = max(low, 10 ** (size - 1) if size > 1 else 0), min(high, 10**size - 1)
+            parts += _same_length(str(first), str(last))
     return parts
 
 

@@ -2,9 +2,10 @@ r"""JSON schemas as GBNF: everything the grammar accepts obeys the schema.
 
 Place in the data's way: `grammar.json_schema_grammar` and the arguments of tool calls. llama.cpp's own
 converter passes over `minimum`, `multipleOf` and much else without a word, and a completion that breaks its
-schema is worse than an error; so what can't be put into a grammar is refused by name. The other way round the grammar is
-narrower than the schema: properties come in the schema's order, white space is one blank at most, a property
-or item the schema leaves open is left out, and numbers have at most 15 digits.
+schema is worse than an error; so what can't be put into a grammar is refused by name. The other way round
+the grammar is narrower than the schema: properties come in the schema's order, white space is one blank at
+most, a property the schema doesn't name is left out unless `additionalProperties` is there, and numbers have
+at most 15 digits.
 
 Example:
     >>> rules = Rules()
@@ -67,7 +68,14 @@ class SchemaWriter:
         Raises:
             ValueError: The schema is malformed, allows nothing, or has a keyword that no grammar can keep.
         """
-        return self._visit(self._schema, self._name)
+        try:
+            return self._visit(self._schema, self._name)
+        except (
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as exc:  # a list where a text belongs, and the like
+            raise ValueError(f"The JSON schema is malformed: {exc}.") from exc
 
     def _visit(self, schema: Any, name: str) -> str:
         if schema is False:

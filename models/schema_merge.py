@@ -32,7 +32,8 @@ def merged(one: Schema, other: Schema, name: str) -> Schema:
         return other
     if other is True or other == {}:
         return one
-    assert isinstance(one, dict) and isinstance(other, dict)
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        raise ValueError(f"A JSON schema is an object, not {one!r} or {other!r} (at {name!r}).")
     whole = dict(one)
     for key, value in other.items():
         if key == "properties" and key in one:

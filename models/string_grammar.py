@@ -32,12 +32,13 @@ _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
 _ZONE = r"(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
 _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_MAIL = "[A-Za-z0-9_+-]"
 _FORMATS = {
     # 29 February is left out: only one year in four has it. The year 0 does not exist.
     "date": "(?:" + _DATE.replace(r"\d{4}", r"(0\d\d[1-9]|0\d[1-9]0|0[1-9]00|[1-9]\d{3})", 1) + ")",
     "time": _TIME + _ZONE,
     "duration": r"P(\d{1,4}D(T\d{1,2}H(\d{1,2}M)?)?|T\d{1,4}(H(\d{1,2}M(\d{1,2}S)?)?|M(\d{1,2}S)?|S))",
-    "email": rf"[A-Za-z0-9_+-]{{1,32}}(\.[A-Za-z0-9_+-]{{1,16}})?@{_LABEL}(\.{_LABEL}){{0,2}}\.[A-Za-z]{{2,12}}",
+    "email": rf"{_MAIL}{{1,32}}(\.{_MAIL}{{1,16}})?@{_LABEL}(\.{_LABEL}){{0,2}}\.[A-Za-z]{{2,12}}",
     "hostname": rf"{_LABEL}(\.{_LABEL}){{0,4}}",
     "ipv4": rf"{_OCTET}(\.{_OCTET}){{3}}",
     "ipv6": r"([0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}",
