@@ -245,7 +245,7 @@ _JSON = st.recursive(
 _FIELDS = st.sampled_from(sorted(ChatRequest.model_fields))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(_FIELDS, _JSON, max_size=5))
 def test_no_json_makes_the_server_fail(server: Any, more: dict[str, Any]) -> None:
     content = json.dumps(HELLO | {"stream": False} | more).encode("utf-8", "surrogatepass")
