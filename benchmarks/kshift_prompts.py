@@ -89,11 +89,18 @@ def choose_cases(questions: Sequence[GoldQuestion], articles: Sequence[Article])
     return cases
 
 
-def cut_prompt(template: ChatTemplate, runtime: LlamaRuntime, case: Case) -> CutPrompt:
-    """Render the RAG strategy's prompt of a case and cut it into parts."""
+def messages_of(case: Case) -> list[Message]:
+    """Return what the RAG strategy submits for a case."""
     user = load_prompt("rag_user").render(passages=case.passages, question=case.question.question)
     system = load_prompt("rag_system").render(abstention=ABSTENTION)
-    whole = template.tokens([Message("system", system), Message("user", user)])
+    return [Message("system", system), Message("user", user)]
+
+
+def cut_prompt(template: ChatTemplate, runtime: LlamaRuntime, case: Case) -> CutPrompt:
+    """Render a case's prompt and cut it into parts."""
+    messages = messages_of(case)
+    user = messages[-1].content
+    whole = template.tokens(messages)
     inside = runtime.tokenize(user, parse_special=False)
     start = next(i for i in range(len(whole)) if whole[i : i + len(inside)] == inside)
     markers, blocks, rest = [], [], user

@@ -114,6 +114,11 @@ class Engine:
         return self._runtime.n_vocab
 
     @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a completion; a bias on them makes it go on."""
+        return tuple(token for token in range(self.n_vocab) if self._runtime.is_end(token))
+
+    @property
     def n_threads(self) -> int:
         """CPU threads that the model runs on."""
         return self._runtime.n_threads

@@ -1,6 +1,6 @@
 """How many prompt tokens go into a step, so that reading a prompt never stalls the answers being written.
 
-Place in the data's way: the engine asks before each step and reports how long the step took.
+Place in the data's way: the scheduler asks before each step; the engine reports how long the step took.
 
 Example:
     >>> pacer = PrefillPacer(n_batch=256)
@@ -10,11 +10,18 @@ Example:
 
 from __future__ import annotations
 
+from collections import deque
+from statistics import median
+
 MIN_TOKENS = 4
 # Reading may add this share of a decode step's time to it: with 1 the time between two tokens doubles.
-EXTRA_SHARE = 0.9
-_FIRST_TOKENS = 16
-_OLD_SHARE = 0.7  # of a moving average
+EXTRA_SHARE = 0.85
+# Every so many steps nothing is read, to learn anew what a decode step takes: other programs come and go, and
+# what matters is the ratio of two times measured under the same load.
+STEPS_BETWEEN_LOOKS = 12
+_FIRST_TOKENS = 12
+_MAX_GROWTH = 1.5
+_NUM_KEPT = 7
 
 
 class PrefillPacer:
@@ -26,15 +33,17 @@ class PrefillPacer:
 
     def __init__(self, n_batch: int) -> None:
         self._n_batch = n_batch
-        self._decode_s: dict[int, float] = {}
+        self._decode_s: dict[int, deque[float]] = {}
         self._paced = float(_FIRST_TOKENS)
-        self._token_s = 0.0  # seconds a prompt token takes in a step of its own
+        self._extra_s: deque[float] = deque(maxlen=_NUM_KEPT)  # a prompt token beside decoding
+        self._token_s = 0.0  # a prompt token in a step of its own
+        self._steps_since_look = 0
 
     def num_tokens(self, num_decoding: int, seconds: float | None = None) -> int:
-        """Return how many prompt tokens to compute in the next step.
+        """Return how many prompt tokens to compute in the next step; 0 to look what decoding alone takes.
 
         Args:
-            num_decoding: Requests that are waiting for their next token in this step.
+            num_decoding: Rows of requests that are waiting for their next token in this step.
             seconds: Time until the nearest deadline among those that read; None for none.
         """
         most = self._n_batch - num_decoding
@@ -42,6 +51,8 @@ class PrefillPacer:
             most = min(most, max(MIN_TOKENS, int(seconds / self._token_s)))
         if num_decoding == 0:
             return most
+        if self._steps_since_look >= STEPS_BETWEEN_LOOKS:
+            return 0
         return max(min(MIN_TOKENS, most), min(most, int(self._paced)))
 
     def observe(self, num_decoding: int, num_reading: int, seconds: float) -> None:
@@ -53,27 +64,21 @@ class PrefillPacer:
             seconds: How long `llama_decode` took.
         """
         if num_reading == 0:
-            before = self._decode_s.get(num_decoding, seconds)
-            # A step that something else on the machine slowed down counts less than one at full speed.
-            share = _OLD_SHARE if seconds > before else 0.3
-            self._decode_s[num_decoding] = share * before + (1 - share) * seconds
-            return
-        if num_decoding == 0:
+            self._decode_s.setdefault(num_decoding, deque(maxlen=_NUM_KEPT)).append(seconds)
+            self._steps_since_look = 0
+        elif num_decoding == 0:
             if num_reading >= MIN_TOKENS:
                 token_s = seconds / num_reading
                 self._token_s = token_s if not self._token_s else 0.5 * (self._token_s + token_s)
-            return
-        usual = self._usual_s(num_decoding)
-        if usual is None:
-            return
-        extra = max(seconds - usual, 0.02 * usual)
-        wanted = num_reading * EXTRA_SHARE * usual / extra
-        # Halving at once and growing slowly keeps the time between two tokens bounded on a noisy machine.
-        bounded = min(max(wanted, self._paced / 2), self._paced * 1.25)
-        self._paced = min(max(bounded, MIN_TOKENS), self._n_batch)
+        else:
+            self._steps_since_look += 1
+            self._learn_pace(num_decoding, num_reading, seconds)
 
-    def _usual_s(self, num_decoding: int) -> float | None:
+    def _learn_pace(self, num_decoding: int, num_reading: int, seconds: float) -> None:
         if not self._decode_s:
-            return None
+            return
         nearest = min(self._decode_s, key=lambda rows: abs(rows - num_decoding))
-        return self._decode_s[nearest]
+        usual_s = median(self._decode_s[nearest])
+        self._extra_s.append(max(seconds - usual_s, 0.01 * usual_s) / num_reading)
+        wanted = EXTRA_SHARE * usual_s / median(self._extra_s)
+        self._paced = min(max(wanted, MIN_TOKENS), self._paced * _MAX_GROWTH, self._n_batch)

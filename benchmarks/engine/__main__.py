@@ -26,10 +26,11 @@ from .report import RESULTS, draw, merged, misses, read, table
 from .rounds import Rounds
 from .servers import ServerFailed
 from .setup import Setup, Sizes
+from .stall import stall
 from .worker import WorkerFailed
 from .workloads import CONTENDERS, Bench, busy, clients8, samples8
 
-WORKLOADS = {"clients8": clients8, "samples8": samples8, "react": react, "busy": busy}
+WORKLOADS = {"clients8": clients8, "samples8": samples8, "react": react, "busy": busy, "stall": stall}
 MIN_ROUNDS = 5
 
 

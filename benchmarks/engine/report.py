@@ -43,6 +43,7 @@ TARGETS = {
     "react_prompt_share_computed": Target(0.15, is_upper=True),
     "react_first_token_speedup": Target(5.0),
     "busy_share_in_decode_and_sampling": Target(0.97),
+    "stall_p95_pause_in_decode_steps": Target(2.0, is_upper=True),
 }
 
 

@@ -58,6 +58,8 @@ class Sizes:
         react_prefix_tokens: Instructions and question of the ReAct transcript.
         react_step_tokens: What each step appends.
         react_steps: Steps of the transcript.
+        stall_prompt_tokens: The long prompt that is read beside a stream.
+        stall_alone_tokens: Tokens that the stream writes before it comes.
     """
 
     client_prompt_tokens: int = 200
@@ -67,8 +69,10 @@ class Sizes:
     react_prefix_tokens: int = 1500
     react_step_tokens: int = 150
     react_steps: int = 6
+    stall_prompt_tokens: int = 6000
+    stall_alone_tokens: int = 48
 
     @classmethod
     def quick(cls) -> Sizes:
         """Return sizes that only show that everything runs."""
-        return cls(100, 16, 200, 16, 400, 50, 4)
+        return cls(100, 16, 200, 16, 400, 50, 4, 600, 12)

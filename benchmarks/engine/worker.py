@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -99,9 +100,9 @@ class Worker:
 
 
 class Ours:
-    """What the child does with our engine; any `ServedModel` fits."""
+    """What the child does with our engine; any `ServedModel` fits, but for `stall`."""
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: Engine | ServedModel) -> None:
         self._model = model
 
     def ready(self) -> str:
@@ -138,6 +139,37 @@ class Ours:
         for _ in generation:
             pass
         return asdict(generation.usage)
+
+    def stall(self, prompt: str, long: str, alone: int) -> dict[str, Any]:
+        """Stream an answer; once it has `alone` tokens, read a long prompt beside it, then end both.
+
+        Returns:
+            Seconds between two tokens before and beside the long prompt, and what its reading took.
+        """
+        from localsmith.core.types import Delta, Message, SamplingParams
+
+        room = self._model.n_ctx - self._model.count_text(long) - 1000
+        endless = tuple((token, -100.0) for token in self._model.end_tokens)
+        stream = self._model.submit(
+            [Message("user", prompt)], SamplingParams(max_tokens=room, logit_bias=endless)
+        )
+        reading, begun, times = None, 0.0, []
+        num_before = 0
+        for event in stream:
+            if not isinstance(event, Delta):
+                continue
+            times.append(time.perf_counter())
+            if reading is None and len(times) > alone:
+                num_before, begun = len(times), time.perf_counter()
+                reading = self._model.submit([Message("user", long)], SamplingParams(max_tokens=1))
+            if reading is not None and reading.finish_reason is not None:
+                break
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        return {
+            "alone_s": gaps[: num_before - 1],
+            "beside_s": gaps[num_before:],
+            "reading_s": time.perf_counter() - begun,
+        }
 
     def _together(self, prompts: list[str], max_tokens: int, temperature: float) -> dict[str, Any]:
         from localsmith.core.types import Message, SamplingParams

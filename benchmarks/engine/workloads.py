@@ -44,6 +44,7 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
     "samples8": (OURS, LLAMA_IN_TURN),
     "react": (CACHED, FRESH),
     "busy": (OURS,),
+    "stall": (OURS,),
 }
 
 

@@ -153,8 +153,7 @@ def test_a_batch_request_gives_way_and_goes_on_where_it_was(small_model_path: Pa
 
 def no_end(engine: Engine) -> tuple[tuple[int, float], ...]:
     """Forbid the end-of-turn tokens, so that a completion has a known length."""
-    runtime = engine._runtime
-    return tuple((token, -1e9) for token in range(engine.n_vocab) if runtime.is_end(token))
+    return tuple((token, -1e9) for token in engine.end_tokens)
 
 
 def test_requests_over_the_cells_wait_their_turn_and_all_end(small_model_path: Path) -> None:
