@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,6 +29,7 @@ from .errors import ConfigError
 
 SETTINGS_FILE = "localsmith.toml"
 HOME_VARIABLE = "LOCALSMITH_HOME"
+REMOTE_KEY_VARIABLE = "LOCALSMITH_REMOTE_API_KEY"
 
 
 class _Section(BaseModel):
@@ -38,7 +39,15 @@ class _Section(BaseModel):
 class ModelSettings(_Section):
     """The chat model and how it is run."""
 
-    name: str = Field("auto", description='Catalog name, or "auto": the best this machine runs in time.')
+    name: str = Field(
+        "auto",
+        description='Catalog name; "auto" for the best this machine runs in time; or the address of another '
+        "server's model, as openai://HOST:PORT/MODEL.",
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the other server; better in LOCALSMITH_REMOTE_API_KEY. Never shown.",
+    )
     n_ctx: int = Field(8192, ge=512, le=1_048_576, description="Context window in tokens.")
     n_threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 for one a physical core.")
     n_gpu_layers: int = Field(-1, ge=-1, description="Layers on the GPU; -1 for as many as fit its memory.")
@@ -98,12 +107,18 @@ class ServeSettings(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; others than loopback need an API key.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 for any free one.")
-    allowed_origins: tuple[str, ...] = Field((), description="Web pages that may call, as https://example.org.")
-    allowed_hosts: tuple[str, ...] = Field((), description="Names the server is reached by, beside loopback's.")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="Web pages that may call, as https://example.org."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names the server is reached by, beside loopback's."
+    )
     temperature: float = Field(0.7, ge=0, le=2, description="Where a request gives none.")
     default_max_tokens: int = Field(1024, ge=1, description="Longest completion where a request gives none.")
     max_tokens: int = Field(0, ge=0, description="Most a request may ask for; 0 for the context window.")
-    max_choices: int = Field(16, ge=1, le=128, description="Most completions of one request, `n` times prompts.")
+    max_choices: int = Field(
+        16, ge=1, le=128, description="Most completions of one request, `n` times prompts."
+    )
     max_inputs: int = Field(2048, ge=1, description="Most texts in one embeddings request.")
     max_body_bytes: int = Field(4_000_000, ge=1000, description="Larger request bodies are refused.")
     max_connections: int = Field(256, ge=1, description="Connections at the same time.")
@@ -201,6 +216,28 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError(f"{_settings_file()} is not valid TOML: {exc}") from exc
 
 
+def remote_api_key(settings: Settings) -> SecretStr:
+    """Return the key of the server that `model.name` is the address of; empty where there is none.
+
+    `LOCALSMITH_REMOTE_API_KEY` wins, then the file that `LOCALSMITH_REMOTE_API_KEY_FILE` names (systemd and
+    compose hand secrets over as files), then the setting `model.api_key`.
+
+    Raises:
+        ConfigError: The file can't be read.
+    """
+    if key := os.environ.get(REMOTE_KEY_VARIABLE):
+        return SecretStr(key)
+    if path := os.environ.get(f"{REMOTE_KEY_VARIABLE}_FILE"):
+        try:
+            return SecretStr(Path(path).read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(
+                f"{REMOTE_KEY_VARIABLE}_FILE names {path}, which can't be read: {exc}.",
+                hint="Give this user the right to read it, or unset the variable.",
+            ) from exc
+    return settings.model.api_key
+
+
 def _settings_file() -> Path:
     here = Path(SETTINGS_FILE)
     home = os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("localsmith", appauthor=False)
@@ -213,7 +250,8 @@ def _explain(exc: ValidationError) -> str:
         path = [str(part) for part in error["loc"]]
         name = ".".join(path)
         if error["type"] != "extra_forbidden":
-            lines.append(f"{name} = {error['input']!r}: {error['msg']}.")
+            value = "***" if name.endswith("api_key") else repr(error["input"])
+            lines.append(f"{name} = {value}: {error['msg']}.")
             continue
         near = difflib.get_close_matches(name, _known_keys(), n=1, cutoff=0.5)
         lines.append(f"Unknown setting {name}." + (f" Did you mean {near[0]}?" if near else ""))

@@ -34,7 +34,9 @@ app.add_typer(cli_evaluate.app, name="evaluate")
 app.add_typer(cli_serve.keys_app, name="keys")
 app.command()(cli_serve.serve)
 
-Model = Annotated[str | None, typer.Option(help="Catalog name of the chat model.")]
+Model = Annotated[
+    str | None, typer.Option(help="Catalog name of the chat model, or openai://HOST:PORT/MODEL.")
+]
 Collection = Annotated[str | None, typer.Option(help="Collection to search.")]
 Seconds = Annotated[
     float | None, typer.Option("--seconds", help="Time budget for reading, in seconds to the first token.")

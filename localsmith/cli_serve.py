@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from .core.contracts import ServedModel
     from .core.settings import Settings
     from .front_door import Localsmith
     from .loading import LoadingState
     from .models.embeddings import EmbedderProcess
-    from .models.engine import Engine
     from .serving.keys import ApiKey, KeyStore
     from .serving.parts import ServedParts
 
@@ -36,7 +36,9 @@ def serve(
         str | None, typer.Option(help="Address to listen on; not only loopback needs a key.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 for any free one.")] = None,
-    model: Annotated[str | None, typer.Option(help="Catalog name of the chat model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Catalog name of the chat model, or openai://HOST:PORT/MODEL.")
+    ] = None,
 ) -> None:
     """Serve models and strategies over HTTP, in the form of OpenAI's API."""
     from .core.settings import load_settings
@@ -64,13 +66,19 @@ def parts_of(ls: Localsmith) -> ServedParts:
     """Return what the server serves, from the front door; nothing in it waits for a part to load."""
     from .serving.parts import ServedParts
 
-    def model() -> Engine:
-        _require_ready(ls.loading[0])
+    def model() -> ServedModel:
+        _require_ready(loading()[0])
         return ls.engine
 
     def embedder() -> EmbedderProcess:
-        _require_ready(ls.loading[1])
+        _require_ready(loading()[1])
         return ls.embedder
+
+    def loading() -> list[LoadingState]:
+        states = ls.loading
+        if any(state.error is not None and state.error.retryable for state in states):
+            ls.warm_up()  # a model server that was down may be up again
+        return states
 
     def collections() -> list[str]:
         return [info.name for info in ls.library.collections()]
@@ -80,7 +88,7 @@ def parts_of(ls: Localsmith) -> ServedParts:
         embedder=embedder,
         strategies={"rag": ls},
         collections=collections,
-        loading=lambda: ls.loading,
+        loading=loading,
     )
 
 

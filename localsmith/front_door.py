@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .core.logs import log_to_file
-from .core.settings import Settings, load_settings
+from .core.settings import Settings, load_settings, remote_api_key
 from .core.types import (
     DEFAULT_COLLECTION,
     Answer,
@@ -34,13 +34,16 @@ from .core.types import (
     Question,
 )
 from .loading import LoadingState, Part, Report
+from .models.remote_address import RemoteAddress, is_remote
 
 if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
     from .agents.rag import RagStrategy
     from .core.conversations import ConversationStore
-    from .models.chat_model import ChatLocalsmith
     from .models.embeddings import EmbedderProcess
     from .models.engine import Engine
+    from .models.remote_model import RemoteModel
     from .retrieval.library import Library
     from .retrieval.parser_process import ParserProcess
 
@@ -54,7 +57,8 @@ class Localsmith:
     Making one costs nothing; the model and the embedder load at the first question, or by `warm_up`.
 
     Args:
-        model: Catalog name of the chat model; None for the one in use or the best for this machine.
+        model: Catalog name of the chat model, or the address of one on another server, as
+            openai://HOST:PORT/MODEL; None for the one in use or the best for this machine.
         settings: All settings; None to read them from `localsmith.toml` and the environment.
 
     Raises:
@@ -68,8 +72,11 @@ class Localsmith:
         if model:
             named = self.settings.model.model_copy(update={"name": model})
             self.settings = self.settings.model_copy(update={"model": named})
+        if is_remote(self.settings.model.name):
+            RemoteAddress.parse(self.settings.model.name)
+        self._closing = threading.Event()
         self._embedder: Part[EmbedderProcess] = Part("embedder", self._start_embedder)
-        self._engine: Part[Engine] = Part("model", self._load_engine)
+        self._engine: Part[Engine | RemoteModel] = Part("model", self._load_engine)
         self._library: Library | None = None
         self._library_lock = threading.Lock()  # the embedder's thread and a page may ask for it at once
 
@@ -229,25 +236,37 @@ class Localsmith:
         return RagStrategy(self.engine, self.library, self.settings.answer, self.settings.retrieval.k)
 
     @cached_property
-    def chat_model(self) -> ChatLocalsmith:
-        """The model as a LangChain chat model, without documents."""
+    def chat_model(self) -> BaseChatModel:
+        """The model as a LangChain chat model, without documents: `ChatLocalsmith`, or `ChatOpenAI`."""
         from .core.types import SamplingParams
-        from .models.chat_model import ChatLocalsmith
 
         answer = self.settings.answer
         sampling = SamplingParams(
             max_tokens=answer.max_tokens, temperature=answer.temperature, seed=answer.seed
         )
-        return ChatLocalsmith(engine=self.engine, sampling=sampling)
+        if is_remote(self.settings.model.name):
+            from .models.remote_model import RemoteModel
+
+            engine = self.engine
+            assert isinstance(engine, RemoteModel)
+            return engine.chat_model(sampling)
+        from .models.chat_model import ChatLocalsmith
+        from .models.engine import Engine
+
+        engine = self.engine
+        assert isinstance(engine, Engine)
+        return ChatLocalsmith(engine=engine, sampling=sampling)
 
     # -- what else the pages need
 
     @property
-    def engine(self) -> Engine:
-        """The engine; waits until the model is loaded.
+    def engine(self) -> Engine | RemoteModel:
+        """The engine, or the model on another server in its place; waits until it is loaded.
 
         Raises:
             ModelError: The model is not installed or can't be loaded.
+            ModelNotReadyError: The other server can't be reached.
+            AccessDenied: The other server refuses the key.
         """
         return self._engine.result()
 
@@ -288,6 +307,7 @@ class Localsmith:
 
     def close(self) -> None:
         """Stop the model, the embedder and the parser; a second call does nothing."""
+        self._closing.set()
         if self._engine.state.state == "ready":
             self._engine.result().close()
         with self._library_lock:
@@ -324,10 +344,24 @@ class Localsmith:
         self._embedder_process.encode(["warm up"])
         return self._embedder_process
 
-    def _load_engine(self, report: Report) -> Engine:
+    def _load_engine(self, report: Report) -> Engine | RemoteModel:
+        if is_remote(self.settings.model.name):
+            return self._connect(report)
         from .setup import load_engine
 
         return load_engine(self.settings, report)
+
+    def _connect(self, report: Report) -> RemoteModel:
+        from .models.remote_model import connect
+
+        model = self.settings.model
+        return connect(
+            model.name,
+            api_key=remote_api_key(self.settings),
+            n_ctx=model.n_ctx if "n_ctx" in model.model_fields_set else None,
+            on_wait=lambda words: report(None, words),
+            stop=self._closing,
+        )
 
     def _wait_for_parts(self, cancel: threading.Event | None) -> Iterator[Event]:
         """Yield where loading stands until both parts are there or one has failed."""

@@ -22,6 +22,7 @@ from .models.engine import Engine
 from .models.installed import InstalledModel, installed, installed_model
 from .models.measure import measure_here
 from .models.pull import pull
+from .models.remote_address import RemoteAddress, is_remote
 from .models.saved_prefixes import SavedPrefixes
 from .models.selection import Choice, choose_here
 from .models.sources import PullProgress
@@ -70,7 +71,7 @@ def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) ->
     """
     if settings.embedder.name in catalog():
         _pull(settings, settings.embedder.name, on_step)
-    choice, _ = _choose_and_pull(settings, on_step)
+    choice = _remote_choice(settings) or _choose_and_pull(settings, on_step)[0]
     if with_welcome:
         _add_welcome(settings, on_step)
     return choice
@@ -110,6 +111,15 @@ def _saved_prefixes(settings: Settings, sha256: str) -> SavedPrefixes | None:
     engine_version = importlib.metadata.version("llama-cpp-python")
     key = f"{sha256} {settings.model.kv_type} {settings.model.flash_attention} {engine_version}"
     return SavedPrefixes(settings.prefixes_dir, key, settings.model.saved_prefix_mib * 2**20)
+
+
+def _remote_choice(settings: Settings) -> Choice | None:
+    """Return the model on another server, where the settings name one; there is nothing to pull."""
+    name = settings.model.name
+    if not is_remote(name):
+        return None
+    RemoteAddress.parse(name)
+    return Choice(name, f"{name} is another server's; this machine needs no chat model.")
 
 
 def _choose_and_pull(settings: Settings, on_step: OnStep) -> tuple[Choice, dict[str, Speed]]:
