@@ -20,6 +20,7 @@ from ..llama_server import SetupError
 from .conditions import QUIET_CORES, foreign_cores_now, state_now, versions
 from .home import find_model
 from .load import LoadFailed
+from .lookup import lookup
 from .prompts import real_paragraphs
 from .react import react
 from .report import RESULTS, draw, merged, misses, read, table
@@ -30,7 +31,14 @@ from .stall import stall
 from .worker import WorkerFailed
 from .workloads import CONTENDERS, Bench, busy, clients8, samples8
 
-WORKLOADS = {"clients8": clients8, "samples8": samples8, "react": react, "busy": busy, "stall": stall}
+WORKLOADS = {
+    "clients8": clients8,
+    "samples8": samples8,
+    "react": react,
+    "busy": busy,
+    "stall": stall,
+    "lookup": lookup,
+}
 MIN_ROUNDS = 5
 
 

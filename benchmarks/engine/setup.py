@@ -34,6 +34,7 @@ class Setup:
         n_batch: Prompt tokens computed in one step.
         flash_attention: Whether all use it.
         num_parallel: Requests at once.
+        draft_tokens: Tokens our engine guesses by prompt lookup.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Setup:
     n_batch: int = 256
     flash_attention: bool = True
     num_parallel: int = 8
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .setup import OMP, Setup
 
 if TYPE_CHECKING:
-    from localsmith.core.contracts import ServedModel
+    from localsmith.models.engine import Engine
 
 TEMPERATURE = 0.8
 TOP_K, TOP_P, MIN_P = 40, 0.95, 0.05
@@ -100,9 +100,9 @@ class Worker:
 
 
 class Ours:
-    """What the child does with our engine; any `ServedModel` fits, but for `stall`."""
+    """What the child does with our engine; any `ServedModel` does for all but `stall`."""
 
-    def __init__(self, model: Engine | ServedModel) -> None:
+    def __init__(self, model: Engine) -> None:
         self._model = model
 
     def ready(self) -> str:
@@ -267,6 +267,7 @@ def our_settings(setup: Setup) -> dict[str, Any]:
         "n_batch": setup.n_batch,
         "n_threads": setup.n_threads,
         "max_running": setup.num_parallel,
+        "draft_tokens": setup.draft_tokens,
         "flash_attention": "on" if setup.flash_attention else "off",
     }
 

@@ -34,6 +34,7 @@ from .setup import LLAMA_CPP_PYTHON_SERVER, LLAMA_IN_TURN, LLAMA_SERVER, OURS, S
 from .worker import Worker
 
 CACHED, FRESH = "with the cache", "without"
+PLAIN, GUESSING = "no guesses", "guesses"
 WORDS_PER_TOKEN = 0.85  # English has fewer; `Ours.fit` then cuts to the token
 
 WARM_UP, WARM_UP_TOKENS = "Say hello in ten languages.", 8
@@ -45,6 +46,7 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
     "react": (CACHED, FRESH),
     "busy": (OURS,),
     "stall": (OURS,),
+    "lookup": (PLAIN, GUESSING),
 }
 
 
