@@ -7,49 +7,47 @@ Example:
     chat = ChatLocalsmith(engine=engine)
     chat.invoke("Name a prime.").content
     chat.with_structured_output(Prime).invoke("Name a prime.")
+    chat.bind_tools([search]).invoke("Who won?").tool_calls
 """
 
 from __future__ import annotations
 
-import json
-import re
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall, ToolMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
 
+from ..core.contracts import Generation, LanguageModel
 from ..core.errors import OutputParseError
-from ..core.types import Delta, Message, Role, SamplingParams
-from .engine import Engine
-from .generation import EngineGeneration
+from ..core.types import Delta, SamplingParams
+from .chat_arguments import ChatRequest, to_request, to_tool_choice
+from .chat_messages import to_chunk, to_message, to_usage, to_whole
 from .grammar import json_schema_grammar
-
-_ROLES: dict[str, Role] = {"system": "system", "human": "user", "ai": "assistant", "tool": "tool"}
-# The form in which Qwen2.5's chat template asks for tool calls.
-_TOOL_CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+from .tool_calls import ToolCallStream
 
 
 class ChatLocalsmith(BaseChatModel):
     """A chat model on the local engine: invoke, stream and batch, plain and async, tools and JSON schema.
 
+    Every call takes the fields of `SamplingParams` as keyword arguments, and those of `chat_arguments`:
+    `regex`, `choice` or `json_schema` to constrain the text, `logprobs`, `deadline_s`, `priority`, `user`.
+
     Attributes:
-        engine: The engine that runs the model.
-        sampling: Defaults for every call; `max_tokens`, `temperature`, `seed` and `stop` may be given a call.
+        engine: The engine that runs the model, or any other `LanguageModel`.
+        sampling: Defaults for every call.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    engine: Engine
+    engine: SkipValidation[LanguageModel]
     sampling: SamplingParams = SamplingParams()
 
     @property
@@ -60,6 +58,16 @@ class ChatLocalsmith(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.engine.name, "n_ctx": self.engine.n_ctx}
 
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop, **kwargs)
+        params["ls_provider"] = "localsmith"
+        params["ls_model_name"] = self.engine.name
+        params["ls_temperature"] = kwargs.get("temperature", self.sampling.temperature)
+        params["ls_max_tokens"] = kwargs.get("max_tokens", self.sampling.max_tokens)
+        if ends := stop or list(self.sampling.stop):
+            params["ls_stop"] = ends
+        return params
+
     def get_num_tokens(self, text: str) -> int:
         """Return the tokens of a plain text, exactly."""
         return self.engine.count_text(text)
@@ -68,14 +76,32 @@ class ChatLocalsmith(BaseChatModel):
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
         """Return the tokens of the rendered prompt, exactly, tool schemas included."""
-        schemas = [convert_to_openai_tool(tool) for tool in tools or ()]
-        return self.engine.count_prompt([_to_message(message) for message in messages], schemas)
+        prompt = [to_message(message) for message in messages]
+        if not tools:
+            return self.engine.count_prompt(prompt)
+        count: Callable[..., int] = self.engine.count_prompt  # the engine's counts tools, too
+        return count(prompt, [convert_to_openai_tool(tool) for tool in tools])
 
     def bind_tools(
-        self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool], **kwargs: Any
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools to the model through its chat template; calls come back as `AIMessage.tool_calls`."""
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+        """Offer tools to the model; calls come back as `AIMessage.tool_calls`, their arguments by the schema.
+
+        Args:
+            tools: Functions, LangChain tools, pydantic classes or OpenAI's form.
+            tool_choice: "auto" or None where the model may call or answer; "any", "required" or True where it
+                has to call; a tool's name; "none" to offer nothing.
+            kwargs: Passed on to every call.
+
+        Raises:
+            ValueError: `tool_choice` names no tool.
+        """
+        choice = to_tool_choice(tool_choice, tools)
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], tool_choice=choice, **kwargs)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
@@ -83,24 +109,36 @@ class ChatLocalsmith(BaseChatModel):
         """Constrain the completion to a JSON schema by grammar, so that a finished one always parses.
 
         Args:
-            schema: A JSON schema with a title, or a pydantic class.
-            include_raw: Not offered: the grammar leaves no parsing error to look into.
-            kwargs: Passed on to every call.
+            schema: A JSON schema with a title, a pydantic class or a TypedDict.
+            include_raw: Whether to return a dict of "raw", "parsed" and "parsing_error" instead, and to raise
+                nothing where parsing fails.
+            kwargs: Passed on to every call. `method` and `strict`, which other models need, change nothing.
 
         Returns:
             A runnable that returns a dict, or an instance of the pydantic class; it raises `OutputParseError`
             where `max_tokens` cut the completion off.
 
         Raises:
-            ValueError: `include_raw` is True.
+            ValueError: The schema says what no grammar can keep; the keyword is named.
         """
-        if include_raw:
-            raise ValueError("include_raw=True is not offered: output under a grammar always parses.")
-        grammar = json_schema_grammar(convert_to_json_schema(schema))
-        parser: Runnable[AIMessage, Any] = JsonOutputParser()
+        kwargs = {key: value for key, value in kwargs.items() if key not in ("method", "strict")}
+        json_schema = convert_to_json_schema(schema)
+        output: Runnable[AIMessage, Any] = JsonOutputParser()
         if isinstance(schema, type) and issubclass(schema, BaseModel):
-            parser = PydanticOutputParser(pydantic_object=schema)
-        return self.bind(grammar=grammar, **kwargs) | RunnableLambda(_require_whole) | parser
+            output = PydanticOutputParser(pydantic_object=schema)
+        model = self.bind(
+            grammar=json_schema_grammar(json_schema),
+            ls_structured_output_format={"kwargs": {"method": "json_schema"}, "schema": json_schema},
+            **kwargs,
+        )
+        parser = RunnableLambda(_require_whole) | output
+        if not include_raw:
+            return model | parser
+        parsed = RunnablePassthrough.assign(
+            parsed=RunnableLambda(lambda made: made["raw"]) | parser, parsing_error=lambda _: None
+        )
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
 
     def _generate(
         self,
@@ -109,14 +147,7 @@ class ChatLocalsmith(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        generation = self._submit(messages, stop, kwargs)
-        text = ""
-        for event in generation:
-            if isinstance(event, Delta):
-                text += event.text
-                if run_manager:
-                    run_manager.on_llm_new_token(event.text)
-        return self._result(text, generation, kwargs)
+        return _result([chunk.message for chunk in self._stream(messages, stop, run_manager, **kwargs)])
 
     async def _agenerate(
         self,
@@ -125,14 +156,9 @@ class ChatLocalsmith(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        generation = self._submit(messages, stop, kwargs)
-        text = ""
-        async for event in generation:
-            if isinstance(event, Delta):
-                text += event.text
-                if run_manager:
-                    await run_manager.on_llm_new_token(event.text)
-        return self._result(text, generation, kwargs)
+        return _result(
+            [chunk.message async for chunk in self._astream(messages, stop, run_manager, **kwargs)]
+        )
 
     def _stream(
         self,
@@ -141,14 +167,18 @@ class ChatLocalsmith(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        generation = self._submit(messages, stop, kwargs)
-        for event in generation:
-            if isinstance(event, Delta):
-                chunk = ChatGenerationChunk(message=AIMessageChunk(content=event.text))
-                if run_manager:
-                    run_manager.on_llm_new_token(event.text, chunk=chunk)
-                yield chunk
-        yield self._last_chunk(generation)
+        request = to_request(self.sampling, stop, kwargs)
+        generation = self._submit(messages, request)
+        reader = _Reader(request)
+        try:
+            for event in generation:
+                if isinstance(event, Delta) and (chunk := reader.push(event)):
+                    if run_manager:
+                        run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                    yield chunk
+        finally:
+            generation.cancel()  # where the caller has left; without effect on one that has ended
+        yield reader.finish(generation, self.engine.name)
 
     async def _astream(
         self,
@@ -157,49 +187,62 @@ class ChatLocalsmith(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        generation = self._submit(messages, stop, kwargs)
-        async for event in generation:
-            if isinstance(event, Delta):
-                chunk = ChatGenerationChunk(message=AIMessageChunk(content=event.text))
-                if run_manager:
-                    await run_manager.on_llm_new_token(event.text, chunk=chunk)
-                yield chunk
-        yield self._last_chunk(generation)
+        request = to_request(self.sampling, stop, kwargs)
+        generation = self._submit(messages, request)
+        reader = _Reader(request)
+        try:
+            async for event in generation:
+                if isinstance(event, Delta) and (chunk := reader.push(event)):
+                    if run_manager:
+                        await run_manager.on_llm_new_token(str(chunk.message.content), chunk=chunk)
+                    yield chunk
+        finally:
+            generation.cancel()
+        yield reader.finish(generation, self.engine.name)
 
-    def _submit(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> EngineGeneration:
-        names = SamplingParams.__dataclass_fields__.keys()
-        unknown = set(kwargs) - names - {"tools"}
-        if unknown:
-            raise ValueError(f"Unknown argument(s) for ChatLocalsmith: {sorted(unknown)}")
-        values = {name: getattr(self.sampling, name) for name in names}
-        values |= {name: value for name, value in kwargs.items() if name in names}
-        values["stop"] = tuple(stop or values["stop"])
+    def _submit(self, messages: list[BaseMessage], request: ChatRequest) -> Generation:
         return self.engine.submit(
-            [_to_message(message) for message in messages],
-            SamplingParams(**values),
-            tools=kwargs.get("tools", ()),
+            [to_message(message) for message in messages],
+            request.sampling,
+            deadline_s=request.deadline_s,
+            tools=request.tools,
+            priority=request.priority,
+            user=request.user,
         )
 
-    def _result(self, text: str, generation: EngineGeneration, kwargs: dict[str, Any]) -> ChatResult:
-        text, calls = _split_tool_calls(text) if kwargs.get("tools") else (text, [])
-        message = AIMessage(
-            content=text,
-            tool_calls=calls,
-            usage_metadata=_usage(generation),
-            response_metadata=self._metadata(generation),
-        )
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _last_chunk(self, generation: EngineGeneration) -> ChatGenerationChunk:
-        message = AIMessageChunk(
-            content="", usage_metadata=_usage(generation), response_metadata=self._metadata(generation)
-        )
+class _Reader:
+    """Turns a generation's pieces into chunks: tool calls apart from text."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._stream = ToolCallStream() if request.tools else None
+        self._num_calls = 0
+
+    def push(self, event: Delta) -> ChatGenerationChunk | None:
+        text, calls = self._stream.push(event.text) if self._stream else (event.text, [])
+        if not (text or calls or event.logprobs):
+            return None
+        message = to_chunk(text, calls, self._num_calls, event.logprobs)
+        self._num_calls += len(calls)
         return ChatGenerationChunk(message=message)
 
-    def _metadata(self, generation: EngineGeneration) -> dict[str, Any]:
-        return {"model_name": self.engine.name, "finish_reason": generation.finish_reason}
+    def finish(self, generation: Generation, name: str) -> ChatGenerationChunk:
+        text, calls = self._stream.finish() if self._stream else ("", [])
+        message = to_chunk(text, calls, self._num_calls, ())
+        has_calls = bool(self._num_calls + len(calls)) and generation.finish_reason == "stop"
+        message.usage_metadata = to_usage(generation)
+        message.response_metadata = {
+            "model_name": name,
+            "model_provider": "localsmith",
+            "finish_reason": "tool_calls" if has_calls else generation.finish_reason,
+        }
+        message.chunk_position = "last"
+        return ChatGenerationChunk(message=message)
+
+
+def _result(chunks: list[BaseMessage]) -> ChatResult:
+    message = to_whole([chunk for chunk in chunks if isinstance(chunk, AIMessageChunk)])
+    return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def _require_whole(message: AIMessage) -> AIMessage:
@@ -210,37 +253,3 @@ def _require_whole(message: AIMessage) -> AIMessage:
             hint="Raise max_tokens, or bound the strings and arrays of the schema.",
         )
     return message
-
-
-def _to_message(message: BaseMessage) -> Message:
-    if message.type not in _ROLES:
-        raise ValueError(f"ChatLocalsmith takes system, human, ai and tool messages, not {message.type!r}.")
-    content = message.text if isinstance(message.content, list) else message.content
-    if isinstance(message, AIMessage) and message.tool_calls:
-        calls = (json.dumps({"name": c["name"], "arguments": c["args"]}) for c in message.tool_calls)
-        content += "".join(f"\n<tool_call>\n{call}\n</tool_call>" for call in calls)
-    if isinstance(message, ToolMessage):
-        content = str(content)
-    return Message(_ROLES[message.type], content.strip("\n") if message.type == "ai" else content)
-
-
-def _split_tool_calls(text: str) -> tuple[str, list[ToolCall]]:
-    calls = []
-    for match in _TOOL_CALL.finditer(text):
-        try:
-            call = json.loads(match.group(1))
-            name, arguments = call["name"], dict(call["arguments"])
-            calls.append(ToolCall(name=name, args=arguments, id=uuid.uuid4().hex, type="tool_call"))
-        except (ValueError, KeyError, TypeError):
-            continue  # a malformed call stays in the text, where the caller can see it
-    return (_TOOL_CALL.sub("", text).strip() if calls else text), calls
-
-
-def _usage(generation: EngineGeneration) -> UsageMetadata:
-    usage = generation.usage
-    return UsageMetadata(
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
-        input_token_details={"cache_read": usage.cached_tokens},
-    )
