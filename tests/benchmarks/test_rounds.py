@@ -94,6 +94,7 @@ def test_the_figures_of_the_workloads_are_those_the_targets_and_the_plot_ask_for
     from benchmarks.engine import report
     from benchmarks.engine.react import react_figures
     from benchmarks.engine.setup import LLAMA_CPP_PYTHON_SERVER, LLAMA_IN_TURN, LLAMA_SERVER, OURS
+    from benchmarks.engine.stall import stall_figures
     from benchmarks.engine.workloads import CACHED, FRESH, busy_figures, clients8_figures, samples8_figures
 
     def runs(*values: float, **more: object) -> list[dict[str, object]]:
@@ -111,6 +112,8 @@ def test_the_figures_of_the_workloads_are_those_the_targets_and_the_plot_ask_for
     figures |= samples8_figures({OURS: runs(10, 11, 12), LLAMA_IN_TURN: runs(50, 55, 60)})
     figures |= react_figures({CACHED: runs(1, 1, 1, share_computed=0.1), FRESH: runs(6, 6, 6)})
     figures |= busy_figures({OURS: runs(0.98, 0.98, 0.98, **spent)})
+    pauses = {"median": 1.7, "p99": 1.9, "longest": 2.1, "alone_p95": 1.1, "reading_s": 60.0}
+    figures |= stall_figures({OURS: runs(1.8, 1.8, 1.9, **pauses)})
     assert figures["clients8_vs_llama_cpp_python_server"] == pytest.approx(2)
     assert figures["clients8_vs_llama_server"] == pytest.approx(1)
     assert figures["samples8_vs_llama_in_turn"] == pytest.approx(5)

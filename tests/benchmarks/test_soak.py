@@ -82,7 +82,7 @@ def test_a_short_soak_comes_to_rest_and_is_content(served: Served) -> None:
             await soak.soak(client, visitors, os.getpid(), 1.5, log)
 
     asyncio.run(short())
-    assert log.started == len(log.outcomes) > 20
+    assert log.started == len(log.outcomes) > 5
     assert log.samples
     assert [found for found in log.outcomes if found.how == "broken"] == []
 

@@ -79,7 +79,7 @@ def test_samples_of_one_prompt_read_it_once(engine: Engine) -> None:
 
 def test_company_in_the_batch_moves_log_probabilities_by_rounding_only(engine: Engine) -> None:
     # The order of cells in the KV cache, and with it the order of sums, depends on who else runs: see
-    # docs/decisions/0009-samples-and-their-company.md for the reason and the measured bound.
+    # docs/decisions/0009-engine.md for the reason and the measured bound.
     def first_logprob(generation: EngineGeneration) -> float:
         deltas = [event for event in generation if isinstance(event, Delta) and event.logprobs]
         return deltas[0].logprobs[0].logprob
