@@ -51,6 +51,21 @@ class Piece:
     usage: tuple[int, int, int] | None = None
 
 
+def require_library() -> None:
+    """Import langchain-openai.
+
+    Raises:
+        ModelLoadError: It is not installed.
+    """
+    try:
+        import langchain_openai  # noqa: F401 - only whether it is there
+    except ImportError as exc:
+        raise ModelLoadError(
+            "A model on another server needs langchain-openai, which is not installed.",
+            hint=f"Install it: {INSTALL}",
+        ) from exc
+
+
 def open_chat(
     api_url: str,
     model: str,
@@ -70,13 +85,9 @@ def open_chat(
     Raises:
         ModelLoadError: langchain-openai is not installed.
     """
-    try:
-        from langchain_openai import ChatOpenAI
-    except ImportError as exc:
-        raise ModelLoadError(
-            "A model on another server needs langchain-openai, which is not installed.",
-            hint=f"Install it: {INSTALL}",
-        ) from exc
+    require_library()
+    from langchain_openai import ChatOpenAI
+
     return ChatOpenAI(
         base_url=api_url,
         model=model,

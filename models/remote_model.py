@@ -45,7 +45,7 @@ from ..core.types import (
 )
 from .generation import EngineGeneration
 from .remote_address import RemoteAddress
-from .remote_chat import Piece, chat_pieces, open_chat, text_pieces, timeout
+from .remote_chat import Piece, chat_pieces, open_chat, require_library, text_pieces, timeout
 from .remote_errors import Asked, overflow, remote_error
 from .remote_messages import to_openai, to_request
 from .remote_server import NO_KEY, RemoteServer, ServerFacts
@@ -89,7 +89,7 @@ def connect(
         AccessDenied: It refuses the key.
     """
     address = RemoteAddress.parse(name)
-    open_chat(address.api_url, address.model, SecretStr(NO_KEY), {})  # says at once that the extra is missing
+    require_library()
     server = RemoteServer(address, api_key)
     try:
         facts = _wait_for(server, on_wait, stop or threading.Event())
@@ -103,7 +103,7 @@ class RemoteModel:
     """A chat model behind an OpenAI-compatible API; fulfils `core.contracts.ServedModel`.
 
     Reading a prompt counts as free (`prompt_tokens_per_s` is infinite), so that only the window bounds it.
-    `priority` and `user` are not passed on: there is no common way to say them.
+    `priority` is passed on to `localsmith serve` alone, `user` to none: there is no common way to say them.
 
     Args:
         server: Its server, open; closed with this.
@@ -205,6 +205,8 @@ class RemoteModel:
             request |= {"logprobs": True, "top_logprobs": sampling.num_logprobs}
         if tools:
             request["tools"] = list(tools)
+        if self._facts.kind == "localsmith":
+            request["extra_body"]["priority"] = priority
         asked = self._asked(self.count_prompt(messages, tools), sampling)
         pieces = chat_pieces(self._chat, to_openai(messages), request)
         return self._start(pieces, asked, sampling, deadline_s, cancel)
@@ -226,6 +228,8 @@ class RemoteModel:
             request["max_tokens"] = request.pop("max_completion_tokens")  # its name in this older API
         if sampling.num_logprobs is not None:
             request["logprobs"] = sampling.num_logprobs
+        if self._facts.kind == "localsmith":
+            request["extra_body"]["priority"] = priority
         asked = self._asked(self._server.count_raw(prompt), sampling)
         pieces = text_pieces(self._chat, prompt, request)
         return self._start(pieces, asked, sampling, deadline_s, cancel)
@@ -341,6 +345,7 @@ async def _read(
     first = 0.0
     num_tokens = 0
     reason = ""
+    usage: tuple[int, int, int] | None = None
     total = generation.usage.prompt_tokens
     generation.put(Prefill(0, total, 0))
     try:
@@ -351,8 +356,9 @@ async def _read(
                     first = now
                     generation.put(Prefill(total, total, 0))
                 num_tokens += bool(piece.text)  # servers send a token a piece; the last word is theirs
-                usage = piece.usage or (total, 0, num_tokens)
-                generation.update(Usage(*usage, first, first, now - first if first else 0.0))
+                usage = piece.usage or usage
+                counts = usage or (total, 0, num_tokens)
+                generation.update(Usage(*counts, first, first, now - first if first else 0.0))
                 if piece.text or piece.logprobs:
                     generation.put(Delta(piece.text, piece.logprobs))
                 reason = piece.reason or reason
