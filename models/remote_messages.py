@@ -12,10 +12,12 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..core.errors import ModelError
 from ..core.types import Message, SamplingParams
+from .grammar import tool_call_grammar
 from .tool_calls import split_tool_calls
 
 # Programs whose API has llama.cpp's or vLLM's samplers beside OpenAI's parameters.
@@ -54,6 +56,35 @@ def to_openai(messages: Sequence[Message]) -> list[dict[str, Any]]:
             }
         told.append(one)
     return told
+
+
+def tool_request(
+    tools: Sequence[dict[str, Any]], sampling: SamplingParams
+) -> tuple[dict[str, Any], SamplingParams]:
+    """Return the request's tools, and the sampling parameters without the grammar of their calls.
+
+    Servers keep the form of calls themselves, and llama-server refuses a grammar beside tools. A grammar that
+    forces a call becomes `tool_choice`.
+
+    Raises:
+        ModelError: The grammar is none of `tool_call_grammar`.
+    """
+    request: dict[str, Any] = {"tools": list(tools)}
+    if not sampling.grammar:
+        return request, sampling
+    names = [tool["function"]["name"] for tool in tools]
+    wanted = (sampling.grammar, sampling.grammar_trigger)
+    for choice in (None, "required", *names):
+        made = tool_call_grammar(tools, choice=choice)
+        if (made.grammar, made.trigger) == wanted:
+            named = {"type": "function", "function": {"name": choice}}
+            if choice is not None:
+                request["tool_choice"] = named if choice in names else choice
+            return request, replace(sampling, grammar="", grammar_trigger="")
+    raise ModelError(
+        "A grammar of your own and tools can't both be asked of another server.",
+        hint="Leave one of them out.",
+    )
 
 
 def to_request(sampling: SamplingParams, kind: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ from .generation import EngineGeneration
 from .remote_address import RemoteAddress
 from .remote_chat import Piece, chat_pieces, open_chat, require_library, text_pieces, timeout
 from .remote_errors import Asked, overflow, remote_error
-from .remote_messages import to_openai, to_request
+from .remote_messages import to_openai, to_request, tool_request
 from .remote_server import NO_KEY, RemoteServer, ServerFacts
 
 if TYPE_CHECKING:
@@ -199,12 +199,13 @@ class RemoteModel:
             ModelNotReadyError: The model has been closed, or its server can't be reached.
             ModelError: A grammar is asked of a server that isn't known to keep one.
         """
+        offered: dict[str, Any] = {}
         sampling = sampling or SamplingParams()
-        request = to_request(sampling, self._facts.kind)
+        if tools:
+            offered, sampling = tool_request(tools, sampling)
+        request = offered | to_request(sampling, self._facts.kind)
         if sampling.num_logprobs is not None:
             request |= {"logprobs": True, "top_logprobs": sampling.num_logprobs}
-        if tools:
-            request["tools"] = list(tools)
         if self._facts.kind == "localsmith":
             request["extra_body"]["priority"] = priority
         asked = self._asked(self.count_prompt(messages, tools), sampling)

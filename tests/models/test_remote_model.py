@@ -33,9 +33,10 @@ from localsmith.core.errors import (
 )
 from localsmith.core.settings import load_settings, remote_api_key
 from localsmith.core.types import Delta, Message, Prefill, SamplingParams
+from localsmith.models.grammar import tool_call_grammar
 from localsmith.models.remote_address import RemoteAddress, is_remote
 from localsmith.models.remote_estimate import estimate_prompt, estimate_text
-from localsmith.models.remote_messages import to_openai, to_request
+from localsmith.models.remote_messages import to_openai, to_request, tool_request
 from localsmith.models.remote_model import RemoteModel, connect
 from localsmith.models.tool_calls import tool_call_text
 from pydantic import SecretStr
@@ -451,6 +452,22 @@ def test_a_grammar_is_asked_where_it_is_kept_and_refused_elsewhere() -> None:
         to_request(ruled, "other")
     with pytest.raises(ModelError, match="trigger"):
         to_request(SamplingParams(grammar="x", grammar_trigger="<tool_call>"), "llamacpp")
+
+
+def test_a_grammar_that_forces_a_call_becomes_the_tool_choice() -> None:
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+        for name in ("weather", "time")
+    ]
+    named = {"type": "function", "function": {"name": "time"}}
+    for choice, told in ((None, None), ("required", "required"), ("time", named)):
+        made = tool_call_grammar(tools, choice=choice)
+        ruled = SamplingParams(grammar=made.grammar, grammar_trigger=made.trigger)
+        request, sampling = tool_request(tools, ruled)
+        assert request.get("tool_choice") == told and request["tools"] == tools
+        assert (sampling.grammar, sampling.grammar_trigger) == ("", "")
+    with pytest.raises(ModelError, match="tools"):
+        tool_request(tools, SamplingParams(grammar='root ::= "a"'))
 
 
 def test_tool_calls_in_the_text_become_openais_and_back(upstream: Any, join: Any) -> None:
