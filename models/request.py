@@ -25,6 +25,7 @@ class Request:
         generation: What the caller reads.
         tokens: Prompt and completion so far.
         num_held: How many of `tokens` have KV cells, from the first.
+        num_to_read: How many were left to compute when it joined the batch.
         seq_id: Its sequence; `NO_SEQUENCE` while it waits.
         num_completed: Completion tokens so far.
         arrival: Its place in the order of arrival.
@@ -40,6 +41,7 @@ class Request:
         "logprobs",
         "num_completed",
         "num_held",
+        "num_to_read",
         "sampler",
         "seq_id",
         "stream",
@@ -50,6 +52,7 @@ class Request:
         self.generation = generation
         self.tokens: list[int] = list(generation.prompt)
         self.num_held = 0
+        self.num_to_read = len(self.tokens)
         self.seq_id = NO_SEQUENCE
         self.num_completed = 0
         self.arrival = 0

@@ -148,6 +148,23 @@ def test_who_shares_a_prefix_waits_until_it_is_read() -> None:
     assert second.num_held == 100
 
 
+def test_beside_a_stream_short_prompts_are_read_in_larger_pieces_than_long_ones() -> None:
+    house = House(num_cells=5000)
+    stream = house.push(numbers(0, 4))
+    house.scheduler.admit()
+    house.step()
+    house.scheduler.pacer.observe(1, 0, 0.05)
+    long = house.push(numbers(1000, 900))
+    house.scheduler.admit()
+    assert 0 < sum(len(work.tokens) for work in house.scheduler.plan() if work.request is long) <= 16
+    short = house.push(numbers(3000, 300))
+    house.scheduler.admit()
+    works = {work.request: len(work.tokens) for work in house.scheduler.plan()}
+    assert works[stream] == 1
+    assert 1 <= works[long] <= 8
+    assert works[short] == N_BATCH - 1 - works[long]
+
+
 def test_no_more_is_let_in_than_there_are_cells_for() -> None:
     house = House(num_cells=100)
     first = house.push(numbers(0, 40), max_tokens=30)
