@@ -19,7 +19,7 @@ import structlog
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
 from ..core.types import Priority, SamplingParams
-from .grammar import choice_grammar, json_schema_grammar, regex_grammar, tool_call_grammar
+from .grammar import check_grammar, choice_grammar, json_schema_grammar, regex_grammar, tool_call_grammar
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +110,8 @@ def to_tool_choice(choice: Any, tools: Sequence[Any]) -> str:
 def _constrained(
     sampling: SamplingParams, arguments: dict[str, Any], tools: tuple[dict[str, Any], ...], tool_choice: str
 ) -> SamplingParams:
+    if sampling.grammar:
+        check_grammar(sampling.grammar)
     if schema := arguments.get("json_schema"):
         return replace(sampling, grammar=json_schema_grammar(convert_to_json_schema(schema)))
     if pattern := arguments.get("regex"):

@@ -61,7 +61,7 @@ class ChatLocalsmith(BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop, **kwargs)
         params["ls_provider"] = "localsmith"
-        params["ls_model_name"] = self.engine.name
+        params["ls_model_name"] = kwargs.get("model", self.engine.name)
         params["ls_temperature"] = kwargs.get("temperature", self.sampling.temperature)
         params["ls_max_tokens"] = kwargs.get("max_tokens", self.sampling.max_tokens)
         if ends := stop or list(self.sampling.stop):

@@ -5,8 +5,8 @@ stack of its own. A rule with itself in two alternatives that begin alike double
 `s ::= "a" s "b" | "a" s "c" | "d"` has 2^n of them after n letters a, which fills the memory in seconds.
 
 The search plays texts through each rule, the sets with the most ways first, and stops at a fixed amount of
-work. A rule in a circle is one step of it where the next character tells it from all other ways; where it does
-not, and the work does not suffice to see the end, the grammar is refused.
+work. A rule in a circle is one step of it where the next character tells it from all other ways; where it
+does not, and the work does not suffice to see the end, the grammar is refused.
 
 Example:
     >>> from .gbnf_reader import read_gbnf
@@ -135,7 +135,7 @@ class _Search:
         return frozenset(found)
 
     def _unclear(self, stacks: frozenset[int], rounds: dict[str, int]) -> frozenset[int]:
-        """Return the stacks that may go round their circle on a character that others may go on with as well."""
+        """Return the stacks that may go round their circle on a character that others go on with, too."""
         found = set()
         for stack in stacks - {_END}:
             item, rest = self._top(stack)

@@ -207,6 +207,8 @@ def test_contradictions_are_errors_that_name_them() -> None:
         chat.invoke("x", regex="a", choice=["a"])
     with pytest.raises(ValueError, match="'regex' and 'tools'"):
         chat.bind_tools([Weather]).invoke("x", regex="a")
+    with pytest.raises(ValueError, match="itself"):
+        chat.invoke("x", grammar='root ::= root "a" | "b"')
     with pytest.raises(ValueError, match="'image_url'"):
         chat.invoke([HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}])])
 
