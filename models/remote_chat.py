@@ -98,6 +98,7 @@ def open_chat(
         stream_chunk_timeout=None,  # SILENCE_TIMEOUT_S says the same of the connection
         use_responses_api=False,
         http_async_client=http,
+        openai_proxy="",  # OPENAI_PROXY is for another service; HTTP_PROXY and NO_PROXY are obeyed
         **request,
     )
 

@@ -36,6 +36,8 @@ CONNECT_TIMEOUT_S = 5.0
 # One answer's budget counts tens of prompts; a strategy's next step counts most of them again.
 CACHED_PROMPTS = 256
 CACHED_TEXTS = 1024
+# llama-server was seen to put one token more into a prompt with tools than /apply-template shows.
+TOOLS_MARGIN_TOKENS = 8
 _CANNOT = (404, 405, 501)
 _OWNERS: dict[str, Kind] = {"vllm": "vllm", "llamacpp": "llamacpp", "localsmith": "localsmith"}
 # What servers call the window they run with, in /v1/models; llama-server's `meta.n_ctx_train` is not it.
@@ -184,7 +186,8 @@ class RemoteServer:
             return int(self._post("/tokenize", body | {"add_generation_prompt": True})["count"])
         prompt = self._post("/apply-template", body)["prompt"]
         rendered = {"content": prompt, "add_special": True, "parse_special": True}
-        return len(self._post("/tokenize", rendered)["tokens"])
+        margin = TOOLS_MARGIN_TOKENS if tools else 0
+        return len(self._post("/tokenize", rendered)["tokens"]) + margin
 
     # -- HTTP
 

@@ -123,6 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         up = self.upstream
+        up.keys.add(self.headers["authorization"])
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         up.sent.append((self.path, body))
         if self.path in ("/tokenize", "/apply-template") and not up.can_count:
@@ -267,8 +268,9 @@ def test_another_services_key_is_never_sent(
     upstream: Any, join: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_PROXY", "http://127.0.0.1:1")
     server = upstream()
-    join(server, api_key=SecretStr(""))
+    assert text_of(join(server, api_key=SecretStr("")).submit(HELLO)) == "Hi you"
     assert KEY not in str(server.keys)
 
 
