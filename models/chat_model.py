@@ -23,15 +23,16 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, SkipValidation
+from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import ConfigDict, SkipValidation
 
 from ..core.contracts import Generation, LanguageModel
 from ..core.errors import OutputParseError
 from ..core.types import Delta, SamplingParams
+from .bare_calls import CallReader
 from .chat_arguments import ChatRequest, to_request, to_tool_choice
 from .chat_messages import to_chunk, to_message, to_usage, to_whole
 from .grammar import json_schema_grammar
-from .tool_calls import ToolCallStream
 
 
 class ChatLocalsmith(BaseChatModel):
@@ -124,7 +125,7 @@ class ChatLocalsmith(BaseChatModel):
         kwargs = {key: value for key, value in kwargs.items() if key not in ("method", "strict")}
         json_schema = convert_to_json_schema(schema)
         output: Runnable[AIMessage, Any] = JsonOutputParser()
-        if isinstance(schema, type) and issubclass(schema, BaseModel):
+        if isinstance(schema, type) and is_basemodel_subclass(schema):
             output = PydanticOutputParser(pydantic_object=schema)
         model = self.bind(
             grammar=json_schema_grammar(json_schema),
@@ -215,7 +216,8 @@ class _Reader:
     """Turns a generation's pieces into chunks: tool calls apart from text."""
 
     def __init__(self, request: ChatRequest) -> None:
-        self._stream = ToolCallStream() if request.tools else None
+        names = {tool["function"]["name"] for tool in request.tools}
+        self._stream = CallReader(names) if names else None
         self._num_calls = 0
 
     def push(self, event: Delta) -> ChatGenerationChunk | None:

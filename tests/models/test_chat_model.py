@@ -174,6 +174,17 @@ def test_calls_come_apart_from_text_in_every_way_of_asking() -> None:
         assert message.usage_metadata
 
 
+def test_a_call_whose_tags_the_model_left_away_is_a_call() -> None:
+    bare = '{"name": "Weather", "arguments": {"city": "Rome", "days": 2}}'
+    other = bare.replace("Weather", "Snow")
+    chat, _ = scripted(bare, f"```json\n{bare}\n```", other)
+    bound = chat.bind_tools([Weather])
+    for _ in range(2):
+        message = bound.invoke("Rome?")
+        assert (message.text, message.tool_calls[0]["args"]) == ("", {"city": "Rome", "days": 2})
+    assert bound.invoke("Rome?").text == other
+
+
 def test_a_malformed_call_stays_in_the_text() -> None:
     broken = '<tool_call>\n{"name": }\n</tool_call>'
     chat, _ = scripted(broken)
