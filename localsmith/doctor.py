@@ -13,13 +13,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .core.errors import LocalsmithError
-from .core.settings import Settings
+from .core.settings import Settings, remote_api_key
 from .models.installed import InstalledModel
+from .models.remote_address import is_remote
 from .models.selection import threads
 from .models.speed import SPEED_FILE, Speed, SpeedStore
 
@@ -91,7 +93,10 @@ def _models(settings: Settings) -> Iterator[Check]:
     from .models.installed import installed
 
     models = installed(settings)
-    for kind in ("embedding", "chat"):
+    is_elsewhere = is_remote(settings.model.name)
+    if is_elsewhere:
+        yield _model_server(settings)
+    for kind in ("embedding",) if is_elsewhere else ("embedding", "chat"):
         if not any(model.kind == kind for model in models.values()):
             yield Check(f"{kind} model", False, "none is installed; run `localsmith setup`")
     for name, model in models.items():
@@ -101,6 +106,20 @@ def _models(settings: Settings) -> Iterator[Check]:
             yield Check(name, False, f"{exc} {exc.hint}")
             continue
         yield _smoke(settings, model) if model.kind == "chat" else Check(name, True, "whole")
+
+
+def _model_server(settings: Settings) -> Check:
+    from .models.remote_model import connect
+
+    at_once = threading.Event()
+    at_once.set()
+    try:
+        model = connect(settings.model.name, api_key=remote_api_key(settings), n_ctx=1024, stop=at_once)
+    except LocalsmithError as exc:
+        return Check("model server", False, f"{exc} {exc.hint}")
+    counts = "exactly" if model.counts_exactly else "not; they are estimated here"
+    model.close()
+    return Check("model server", True, f"has {model.name}; counts tokens {counts}")
 
 
 def _smoke(settings: Settings, model: InstalledModel) -> Check:

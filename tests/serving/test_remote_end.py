@@ -243,3 +243,14 @@ def test_a_real_model_over_http_answers_from_a_document_with_a_citation(
     assert answer.stop_reason == "answered" and "Bouch" in answer.text
     assert any(citation.is_supported for citation in answer.citations)
     assert answer.usage.completion_tokens > 0 and answer.model == "qwen2.5-coder-0.5b"
+
+
+def test_doctor_looks_at_the_other_server(serve: Any, tmp_path: Path) -> None:
+    from localsmith.doctor import _models
+
+    server = serve(ScriptedModel(["Hello."]))
+    for port, is_ok in ((server.port, True), (1, False)):
+        name = f"openai://127.0.0.1:{port}/scripted"
+        checks = {check.name: check for check in _models(load_settings(home=tmp_path, model={"name": name}))}
+        assert checks["model server"].is_ok is is_ok and "chat model" not in checks
+    assert "can't be reached" in checks["model server"].detail
