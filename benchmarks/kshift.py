@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
@@ -87,14 +88,18 @@ class Outcome:
     block_bytes: float
 
 
-def answer_all_ways(bench: BlockBench, case: Case, prompt: CutPrompt) -> list[Outcome]:
-    """Read one prompt in every way and answer."""
+def answer_all_ways(bench: BlockBench, case: Case, prompt: CutPrompt, ways: Sequence[str]) -> list[Outcome]:
+    """Read one prompt in every way asked for, "ordinary" being the first, and answer."""
     ordinary = bench.read_ordinarily(prompt)
-    readings = {"ordinary": ordinary, "turned": bench.turned(ordinary, prompt, _TURN)}
-    readings["blocks"] = bench.read_with_blocks(prompt)
-    readings |= {f"blocks_head{n}": bench.read_with_blocks(prompt, n) for n in HEADS}
+    make: dict[str, Callable[[], Reading]] = {
+        "ordinary": lambda: ordinary,
+        "turned": lambda: bench.turned(ordinary, prompt, _TURN),
+        "blocks": lambda: bench.read_with_blocks(prompt),
+        **{f"blocks_head{n}": partial(bench.read_with_blocks, prompt, n) for n in HEADS},
+    }
+    readings = {way: make[way]() for way in ways}
     texts = bench.write(list(readings.values()), MAX_TOKENS)
-    block_bytes = fmean(bench.block_bytes)
+    block_bytes = fmean(bench.block_bytes or [0])
     return [
         _outcome(way, text, case, prompt, reading, divergence(ordinary.logits, reading.logits), block_bytes)
         for (way, reading), text in zip(readings.items(), texts, strict=True)
@@ -114,6 +119,7 @@ def figures_of(outcomes: Sequence[Outcome]) -> dict[str, float]:
         Means of each way; differences from ordinary with `_low` and `_high` of their 95 % bootstrap interval.
     """
     by_way = {way: [outcome for outcome in outcomes if outcome.way == way] for way in WAYS}
+    by_way = {way: own for way, own in by_way.items() if own}
     base = by_way["ordinary"]
     figures = {"num_questions": float(len(base)), "prompt_tokens_mean": fmean(o.prompt_tokens for o in base)}
     figures["block_mib_mean"] = base[-1].block_bytes / 2**20
@@ -132,31 +138,33 @@ def main() -> None:
     arguments = _arguments()
     articles = load_articles(arguments.data / "articles.jsonl")
     questions = load_questions(arguments.data / "questions.jsonl", articles)[NUM_PUBLISHED:]
-    cases = choose_cases(questions, articles)[: arguments.limit]
+    numbered = dict(enumerate(choose_cases(questions, articles), start=NUM_PUBLISHED + 1))
+    cases = [numbered[number] for number in arguments.questions if number in numbered]
     model = find_model(arguments.model)
     settings = load_settings().model.model_copy(
         update={"n_ctx": 4096, "kv_cells": 8192, "n_threads": arguments.threads}
     )
     about = {"model": model.sha256, "threads": arguments.threads, "ways": WAYS, "max_tokens": MAX_TOKENS}
     out: Path = arguments.json
-    partial = out.with_name(out.name + ".partial.jsonl")
-    journal = Journal.open(partial, Outcome, about, resume=arguments.resume)
+    unfinished = out.with_name(out.name + ".partial.jsonl")
+    journal = Journal.open(unfinished, Outcome, about, resume=arguments.resume)
     runtime = LlamaRuntime(model.path, settings, n_seq=FIRST + len(WAYS))
     try:
-        outcomes, num_ordinary = _run(runtime, cases, journal)
+        outcomes, num_ordinary = _run(runtime, cases, arguments.ways, journal)
     finally:
         runtime.close()
     figures = figures_of(outcomes) | {"same_tokens_as_uncut": num_ordinary / len(cases)}
-    command = f"python -m benchmarks.kshift --model {model.name} --limit {len(cases)}"
-    details = {"model_sha256": model.sha256, "threads": runtime.n_threads, "ways": WAYS, "margin": MARGIN}
-    write_results(out, figures, command=f"{command} --threads {runtime.n_threads}", details=details)
+    command = f"python -m benchmarks.kshift --data squad --model {model.name} --threads {runtime.n_threads}"
+    command += f" --ways {','.join(arguments.ways)} --questions {_ranges(arguments.questions)}"
+    details = {"model_sha256": model.sha256, "cells": runtime.num_cells, "ways": WAYS, "margin": MARGIN}
+    write_results(out, figures, command=command, details=details)
     journal.close(out.with_name(out.stem + ".answers.jsonl"))
     for key, value in figures.items():
         print(f"{key:40} {value:12.4f}")
 
 
 def _run(
-    runtime: LlamaRuntime, cases: Sequence[Case], journal: Journal[Outcome]
+    runtime: LlamaRuntime, cases: Sequence[Case], ways: Sequence[str], journal: Journal[Outcome]
 ) -> tuple[list[Outcome], int]:
     """Answer what the journal doesn't hold yet; return all outcomes and how many prompts cut cleanly."""
     bench, template = BlockBench(runtime), ChatTemplate(runtime)
@@ -164,10 +172,10 @@ def _run(
     outcomes: list[Outcome] = []
     begun, num_new = time.monotonic(), 0
     for done, (case, prompt) in enumerate(zip(cases, prompts, strict=True), start=1):
-        kept = [journal.get(f"{case.question.id} {way}") for way in WAYS]
+        kept = [journal.get(f"{case.question.id} {way}") for way in ways]
         found = [outcome for outcome in kept if outcome is not None]
-        if len(found) < len(WAYS):
-            found = answer_all_ways(bench, case, prompt)
+        if len(found) < len(ways):
+            found = answer_all_ways(bench, case, prompt, ways)
             for outcome in found:
                 journal.add(f"{case.question.id} {outcome.way}", outcome)
             num_new += 1
@@ -228,12 +236,39 @@ def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.asarray(shifted - np.log(np.exp(shifted).sum()))
 
 
+def _numbers(text: str) -> list[int]:
+    """Return the questions named, each counted from 1 in the file."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    if not numbers or min(numbers) <= NUM_PUBLISHED:
+        raise argparse.ArgumentTypeError(f"Questions up to {NUM_PUBLISHED} are the published figures'.")
+    return numbers
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write numbers as `_numbers` reads them."""
+    starts = [n for i, n in enumerate(numbers) if i == 0 or n != numbers[i - 1] + 1]
+    ends = [n for i, n in enumerate(numbers) if i == len(numbers) - 1 or n + 1 != numbers[i + 1]]
+    return ",".join(f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
+
+
+def _ways(text: str) -> list[str]:
+    """Return the ways named, the ordinary one among them."""
+    named = {"ordinary", *text.split(",")}
+    if unknown := named - set(WAYS):
+        raise argparse.ArgumentTypeError(f"There is no way {sorted(unknown)[0]!r}.")
+    return [way for way in WAYS if way in named]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of articles and questions.jsonl")
     parser.add_argument("--model", required=True, help="an installed model, or a GGUF file")
-    parser.add_argument("--limit", type=int, default=60, help="questions, from the 201st on")
+    parser.add_argument("--questions", type=_numbers, default="201-260", help="as 201-230,261-290")
     parser.add_argument("--threads", type=int, default=0, help="0 for one a physical core")
+    parser.add_argument("--ways", type=_ways, default=list(WAYS), help=f"of {', '.join(WAYS)}")
     parser.add_argument("--json", type=Path, default=RESULTS / "kshift.json")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     return parser.parse_args()

@@ -125,13 +125,16 @@ class BlockBench:
         return self._end(prompt, logits, 1, begun, shift)
 
     def write(self, readings: Sequence[Reading], max_tokens: int) -> list[str]:
-        """Continue all readings greedily, in one batch, with the RAG strategy's repeat penalty.
+        """Continue greedily, with the RAG strategy's repeat penalty; in one batch where the cells suffice.
 
         Args:
             readings: What was read.
             max_tokens: Longest answer.
         """
         runtime = self._runtime
+        num_cells = len(self._prefix) + sum(reading.num_tokens + max_tokens for reading in readings)
+        if len(readings) > 1 and num_cells > runtime.num_cells:
+            return [text for reading in readings for text in self.write([reading], max_tokens)]
         params = SamplingParams(max_tokens=max_tokens, temperature=0, repeat_penalty=REPEAT_PENALTY)
         samplers = [Sampler(params, runtime) for _ in readings]
         for i, reading in enumerate(readings):
