@@ -77,6 +77,7 @@ class LlamaRuntime:
         self._memory = self._api.llama_get_memory(self._context)
         self._abort_flag = AbortFlag(self._api, self._context)
         self._pieces: dict[int, bytes] = {}
+        self._control: npt.NDArray[np.bool_] | None = None  # which tokens are control tokens, once asked for
         self.batch = LlamaBatch(self._api, self.n_batch)
         """The rows of the next `decode`."""
         self.can_share = not (
@@ -205,7 +206,13 @@ class LlamaRuntime:
         Raises:
             ValueError: It is not valid.
         """
-        return GrammarMatcher(self._api, self._vocab, text)
+        if self._control is None:
+            is_control = (
+                self._api.llama_vocab_is_control(self._vocab, token) and not self.is_end(token)
+                for token in range(self.n_vocab)
+            )
+            self._control = np.fromiter(is_control, np.bool_, self.n_vocab)
+        return GrammarMatcher(self._api, self._vocab, text, self._control)
 
     def close(self) -> None:
         """Free the context and the model."""

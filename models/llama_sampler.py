@@ -72,13 +72,16 @@ class GrammarMatcher:
         api: The module `llama_cpp`.
         vocab: The model's vocabulary.
         grammar: GBNF with a rule `root`.
+        never: `(n_vocab,)` tokens that no grammar allows: control tokens, which stand for no text and which
+            llama.cpp would let pass wherever any character may stand.
 
     Raises:
         ValueError: The grammar is not valid.
     """
 
-    def __init__(self, api: Any, vocab: Any, grammar: str) -> None:
+    def __init__(self, api: Any, vocab: Any, grammar: str, never: npt.NDArray[np.bool_]) -> None:
         self._api = api
+        self._never = never
         self._sampler = api.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
         if not self._sampler:
             raise ValueError(f"The grammar is not valid GBNF: {grammar[:200]!r}")
@@ -87,7 +90,7 @@ class GrammarMatcher:
         """Return `(n,)` whether each token may come next."""
         data, array = _candidates(self._api, ids, np.zeros(len(ids), np.float32))
         self._api.llama_sampler_apply(self._sampler, ctypes.byref(array))
-        result: npt.NDArray[np.bool_] = np.isfinite(data["logit"])
+        result: npt.NDArray[np.bool_] = np.isfinite(data["logit"]) & ~self._never[ids]
         return result
 
     def accept(self, token: int) -> None:

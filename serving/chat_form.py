@@ -16,8 +16,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ..core.types import Delta, Prefill, Progress, TokenLogprob
+from ..models.bare_calls import CallReader
 from ..models.tool_calls import ParsedToolCall
-from .bare_calls import CallReader
 from .job import Completion, Run
 from .json_bytes import dumps
 from .usage import extension_of, finish_reason_of, usage_of

@@ -205,6 +205,17 @@ def test_a_grammar_holds_from_its_trigger_on(engine: Engine) -> None:
     assert read(engine.submit(ask("fruit"), forced)) in ("1 apple!", "1 pear!")
 
 
+def test_no_control_token_passes_through_a_grammar(engine: Engine) -> None:
+    start = engine._runtime.tokenize("<|im_start|>", parse_special=True)
+    assert len(start) == 1
+    grammar = 'root ::= "\\"" [^"]* "\\""'
+    sampling = SamplingParams(max_tokens=12, grammar=grammar, logit_bias=((start[0], 90.0),), num_logprobs=0)
+    generation = engine.submit(ask("tea"), sampling)
+    tokens = [item.token for event in generation if isinstance(event, Delta) for item in event.logprobs]
+    assert tokens
+    assert all(tokens), "a token that stands for no text was sampled"
+
+
 def test_log_probabilities_belong_to_the_tokens(engine: Engine) -> None:
     generation = engine.submit(ask("tea"), SamplingParams(max_tokens=12, num_logprobs=3))
     deltas = [event for event in generation if isinstance(event, Delta)]
