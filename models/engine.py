@@ -78,7 +78,9 @@ class Engine:
         self._template = ChatTemplate(self._runtime)
         self._counters = Counters()
         self._waiting = WaitingQueue(settings.max_queue)
-        self._cache = PrefixCache(self._runtime, self._runtime.num_cells, num_seqs)
+        self._cache = PrefixCache(
+            self._runtime, self._runtime.num_cells, num_seqs, self._runtime.max_idle_cells
+        )
         self._scheduler = Scheduler(
             self._cache,
             self._waiting,

@@ -256,6 +256,11 @@ class LlamaRuntime:
             )
         return model
 
+    @property
+    def max_idle_cells(self) -> int:
+        """Cells that may hold what no running request uses; without flash attention each slows every step."""
+        return self.num_cells // 2 if self._settings.flash_attention == "off" else self.num_cells
+
     def _choose_cells(self) -> int:
         """Return the cells of the KV cache: the setting, or two windows where memory allows, else one."""
         if self._settings.kv_cells:

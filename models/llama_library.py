@@ -29,9 +29,11 @@ _kept_callbacks: list[Any] = []
 
 def llama_api() -> Any:
     """Return the module `llama_cpp`, imported when first asked for."""
-    # OpenMP's threads by default spin while they wait for each other. When anything else wants a core (the
-    # embedder, the browser), each then burns the time slice that the other needs: see docs/experiments.md.
+    # A step makes hundreds of OpenMP barriers. Threads that spin at them for long burn, whenever anything
+    # else wants a core, the time slice that the other needs; threads that sleep at once lose some 35
+    # microseconds a barrier. So: a short spin, then sleep. See docs/experiments.md.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     import llama_cpp
 
     return llama_cpp

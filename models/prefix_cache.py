@@ -62,9 +62,13 @@ class PrefixCache:
         memory: Where the cells are.
         num_cells: Cells of the KV cache.
         num_seqs: Sequences of the KV cache.
+        max_idle_cells: Most cells that hold only what no running request uses; None for no bound.
     """
 
-    def __init__(self, memory: CellMemory, num_cells: int, num_seqs: int) -> None:
+    def __init__(
+        self, memory: CellMemory, num_cells: int, num_seqs: int, max_idle_cells: int | None = None
+    ) -> None:
+        self._max_idle_cells = num_cells if max_idle_cells is None else max_idle_cells
         self._memory = memory
         self._num_cells = num_cells
         self._tree = RadixTree()
@@ -144,6 +148,11 @@ class PrefixCache:
                 self._drop(seq_id)
             else:
                 self._tree.touch(seq_id)
+            while (excess := self._cells_used - self.cells_running - self._max_idle_cells) > 0:
+                leaf = self._oldest_leaf(set())
+                if leaf is None:
+                    break
+                self._cut(leaf, max(excess, _EVICTION_CELLS))
 
     def make_room(self, num_cells: int) -> bool:
         """Evict cached prefixes until `num_cells` cells are free; False where too many are in use."""

@@ -27,7 +27,7 @@ RESERVED_TOKENS = 256
 # A long prompt is read at a pace that hardly shows in the answers being written. A short one is read in
 # larger pieces, which cost the processor less a token: its reader waits less, and all are done sooner.
 SHORT_PROMPT_TOKENS = 512
-SHORT_PIECE_TOKENS = 64
+SHORT_PIECE_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)

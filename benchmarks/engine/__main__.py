@@ -26,7 +26,7 @@ from .react import react
 from .report import RESULTS, draw, merged, misses, read, table
 from .rounds import Rounds
 from .servers import ServerFailed
-from .setup import Setup, Sizes
+from .setup import OMP, Setup, Sizes
 from .stall import stall
 from .worker import WorkerFailed
 from .workloads import CONTENDERS, Bench, busy, clients8, samples8
@@ -110,7 +110,7 @@ def _details(setup: Setup, sizes: Sizes, raw: dict[str, Any]) -> dict[str, Any]:
             "flash_attention": setup.flash_attention,
             "kv_type": "f16",
             "num_parallel": setup.num_parallel,
-            "OMP_WAIT_POLICY": "passive",
+            **OMP,
         },
         "sizes": {name: getattr(sizes, name) for name in Sizes.__slots__},
         "cores": {"physical": psutil.cpu_count(logical=False), "logical": psutil.cpu_count()},

@@ -17,7 +17,7 @@ LLAMA_IN_TURN = "Llama in turn"
 LLAMA_CPP_PYTHON_SERVER = "llama-cpp-python server"
 LLAMA_SERVER = "llama-server"
 
-OMP = {"OMP_WAIT_POLICY": "passive"}
+OMP = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}
 """For all alike: idle servers must not burn the cores of the one that is being measured."""
 
 

@@ -110,7 +110,7 @@ class CacheMachine(RuleBasedStateMachine):
     @initialize(can_share=st.sampled_from([True, True, False]))
     def make(self, can_share: bool) -> None:
         self.cells = Cells(can_share=can_share)
-        self.cache = PrefixCache(self.cells, NUM_CELLS, NUM_SEQS)
+        self.cache = PrefixCache(self.cells, NUM_CELLS, NUM_SEQS, max_idle_cells=20)
         self.running: dict[int, list[int]] = {}
 
     @rule(prompt=PROMPTS)
@@ -141,8 +141,10 @@ class CacheMachine(RuleBasedStateMachine):
     def end(self, data: st.DataObject, is_kept: bool) -> None:
         seq_id = data.draw(st.sampled_from(sorted(self.running)))
         tokens = self.running.pop(seq_id)
+        used = self.cache.cells_used
         self.cache.end(seq_id, is_kept=is_kept)
-        if is_kept and self.cells.can_share:
+        assert self.cache.cells_used - self.cache.cells_running <= 20
+        if is_kept and self.cells.can_share and used <= 20:
             assert self.cache.longest_prefix(tokens) == len(tokens)
 
     @rule()
