@@ -126,7 +126,7 @@ def test_a_client_that_does_not_read_is_let_go(
 ) -> None:
     monkeypatch.setattr(stream, "UNREAD_GRACE_S", 0.2)
     model = ScriptedModel(lambda messages: "word " * 40_000, n_ctx=10**6)
-    server = serve(model, deadline_s=0.5)
+    server = serve(model, deadline_s=2.5)  # long enough to fill every buffer on the way
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", server.port))
