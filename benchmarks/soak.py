@@ -152,7 +152,7 @@ def _write(arguments: argparse.Namespace, log: Log, before: Sample, after: Sampl
         return
     deeds = Counter((outcome.deed, outcome.how, outcome.status) for outcome in log.outcomes)
     details: dict[str, Any] = {
-        "model": arguments.model,
+        "model": Path(arguments.model).name,
         "seed": arguments.seed,
         "visitors": VISITORS,
         "n_ctx": N_CTX,
@@ -164,7 +164,7 @@ def _write(arguments: argparse.Namespace, log: Log, before: Sample, after: Sampl
         "after": asdict(after),
         "samples": [asdict(sample) for sample in log.samples],
     }
-    command = f"python -m benchmarks.soak --minutes {arguments.minutes:g} --model {arguments.model}"
+    command = f"python -m benchmarks.soak --minutes {arguments.minutes:g} --model {Path(arguments.model).name}"
     write_results(RESULTS / "soak.json", figures, command=command, details=details)
     draw(log.samples, f"{arguments.minutes:g} minutes of {VISITORS} visitors", RESULTS / "soak.png")
     _say(f"Written: {RESULTS / 'soak.json'} and soak.png")
