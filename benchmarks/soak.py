@@ -164,7 +164,9 @@ def _write(arguments: argparse.Namespace, log: Log, before: Sample, after: Sampl
         "after": asdict(after),
         "samples": [asdict(sample) for sample in log.samples],
     }
-    command = f"python -m benchmarks.soak --minutes {arguments.minutes:g} --model {Path(arguments.model).name}"
+    command = (
+        f"python -m benchmarks.soak --minutes {arguments.minutes:g} --model {Path(arguments.model).name}"
+    )
     write_results(RESULTS / "soak.json", figures, command=command, details=details)
     draw(log.samples, f"{arguments.minutes:g} minutes of {VISITORS} visitors", RESULTS / "soak.png")
     _say(f"Written: {RESULTS / 'soak.json'} and soak.png")
