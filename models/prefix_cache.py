@@ -173,12 +173,12 @@ class PrefixCache:
                 self._drop(seq_id)
             return bool(cached)
 
-    def hottest(self, min_tokens: int) -> list[tuple[list[int], int]]:
-        """Return (tokens, sequence) of the prefixes that new prompts found, most often found first."""
+    def hottest(self, min_tokens: int) -> list[list[int]]:
+        """Return the tokens of the prefixes that new prompts found, most often found first."""
         with self._lock:
             nodes = [node for node in self._tree.nodes() if node.num_hits and node.end >= min_tokens]
             nodes.sort(key=lambda node: (node.num_hits, node.end), reverse=True)
-            return [(self._tokens_to(node), next(iter(node.seqs))) for node in nodes]
+            return [self._tree.tokens(next(iter(node.seqs)))[: node.end] for node in nodes]
 
     # -- within the lock
 
@@ -221,7 +221,3 @@ class PrefixCache:
         self._tree.drop(seq_id)
         self._memory.forget(seq_id, 0)
         self._free_seqs.append(seq_id)
-
-    def _tokens_to(self, node: Node) -> list[int]:
-        seq_id = next(iter(node.seqs))
-        return self._tree.tokens(seq_id)[: node.end]

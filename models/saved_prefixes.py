@@ -95,7 +95,7 @@ class SavedPrefixes:
 
     def write(self, cache: PrefixCache, files: SequenceFiles) -> None:
         """Write what prompts found most often, up to the limit; a failure leaves nothing half written."""
-        chosen = _without_prefixes_of_others([tokens for tokens, _ in cache.hottest(MIN_SAVED_TOKENS)])
+        chosen = _without_prefixes_of_others(cache.hottest(MIN_SAVED_TOKENS))
         if not chosen:
             return
         fresh = self._folder.with_name(f"{self._folder.name}.{uuid.uuid4().hex[:8]}.partial")
