@@ -42,7 +42,8 @@ class CandidateChain:
         if params.min_p > 0:
             self._add(api.llama_sampler_init_min_p(params.min_p, 1))
         self._add(api.llama_sampler_init_temp(params.temperature))
-        self._add(api.llama_sampler_init_dist(params.seed & 0xFFFFFFFF))
+        # llama.cpp takes its largest seed, LLAMA_DEFAULT_SEED, to ask for one that nobody knows.
+        self._add(api.llama_sampler_init_dist(params.seed % api.LLAMA_DEFAULT_SEED))
 
     def draw(self, ids: Ids, logits: Logits) -> int:
         """Return one of the candidates.

@@ -148,11 +148,15 @@ class PrefixCache:
                 self._drop(seq_id)
             else:
                 self._tree.touch(seq_id)
-            while (excess := self._cells_used - self.cells_running - self._max_idle_cells) > 0:
-                leaf = self._oldest_leaf(set())
-                if leaf is None:
-                    break
-                self._cut(leaf, max(excess, _EVICTION_CELLS))
+            self._bound_idle()
+
+    def bound_idle(self) -> None:
+        """Evict what no running request uses down to its share: with r of them, an r-th of the cache.
+
+        Every row of a step passes over every cell in use, so what idle cells cost grows with those that run.
+        """
+        with self._lock:
+            self._bound_idle()
 
     def make_room(self, num_cells: int) -> bool:
         """Evict cached prefixes until `num_cells` cells are free; False where too many are in use."""
@@ -181,6 +185,14 @@ class PrefixCache:
             return [self._tree.tokens(next(iter(node.seqs)))[: node.end] for node in nodes]
 
     # -- within the lock
+
+    def _bound_idle(self) -> None:
+        most = min(self._max_idle_cells, self._num_cells // max(1, len(self._running)))
+        while (excess := self._cells_used - self.cells_running - most) > 0:
+            leaf = self._oldest_leaf(set())
+            if leaf is None:
+                break
+            self._cut(leaf, max(excess, _EVICTION_CELLS))
 
     def _match(self, prompt: Sequence[int]) -> Match:
         if not self._memory.can_share:

@@ -84,9 +84,13 @@ class Scheduler:
 
     def admit(self) -> list[Request]:
         """Move waiting requests into the batch as far as places and cells go; returns those that joined."""
+        joined = self._join() if len(self._waiting) else []
+        if joined:
+            self._cache.bound_idle()  # only now, or one who joins first would evict the next one's prefix
+        return joined
+
+    def _join(self) -> list[Request]:
         joined: list[Request] = []
-        if not len(self._waiting):
-            return joined
         by_user = Counter(request.user for request in self.running)
         for request in self._waiting.in_order(by_user):
             if self._awaits_prefix(request):

@@ -72,6 +72,20 @@ def test_running_requests_are_never_evicted() -> None:
     assert cells.tokens(lease.seq_id) == [1] * 8
 
 
+def test_the_more_run_the_fewer_cells_keep_what_nobody_uses() -> None:
+    cells = Cells()
+    cache = PrefixCache(cells, 1600, NUM_SEQS)
+    run(cache, cells, [1] * 600)
+    run(cache, cells, [2] * 600)
+    for first in (3, 4):
+        lease = cache.begin([first] * 100)
+        assert lease is not None
+        cache.bound_idle()
+    assert cache.cells_used == 800  # half of the cache for two
+    assert cache.longest_prefix([2] * 600) == 600
+    assert cache.longest_prefix([1] * 600) == 200
+
+
 def test_two_that_computed_the_same_hold_it_once() -> None:
     cells = Cells()
     cache = PrefixCache(cells, NUM_CELLS, NUM_SEQS)
@@ -146,6 +160,11 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.cache.cells_used - self.cache.cells_running <= 20
         if is_kept and self.cells.can_share and used <= 20:
             assert self.cache.longest_prefix(tokens) == len(tokens)
+
+    @rule()
+    def bound_idle(self) -> None:
+        self.cache.bound_idle()
+        assert self.cache.cells_used - self.cache.cells_running <= min(20, NUM_CELLS // max(1, len(self.running)))
 
     @rule()
     def evict_all(self) -> None:
