@@ -1,7 +1,7 @@
 """Answers from the user's documents: rewrite, search, budget, generate, check.
 
 Place in the data's way: a `Question` and, by the `Retriever`, its passages -> events for the person who waits
--> an `Answer` with citations. One run is one pass through `_Run.events`, top to bottom.
+-> an `Answer` with citations. One run is one pass through `_RagRun.events`, top to bottom.
 
 Example:
     strategy = RagStrategy(engine, library)
@@ -15,19 +15,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
-from dataclasses import replace
-from typing import Any
-
-import structlog
-from langchain_core.runnables import Runnable, RunnableConfig
+from collections.abc import Generator
 
 from ..core.contracts import LanguageModel, Retriever
 from ..core.errors import GenerationError
 from ..core.settings import AnswerSettings
 from ..core.types import (
-    Answer,
     Citation,
     Delta,
     Event,
@@ -38,10 +31,7 @@ from ..core.types import (
     Progress,
     Question,
     SamplingParams,
-    Step,
-    StepKind,
     StopReason,
-    Usage,
 )
 from ..retrieval.budget import Fitted, fit
 from ..retrieval.citations import check
@@ -50,9 +40,7 @@ from .abstention import ABSTENTION, AnswerStream
 from .prompts import load_prompt
 from .rewrite import is_plainly_standalone, rewrite
 from .search import is_hopeless, nearness, search_both
-from .streaming import iterate_in_thread
-
-_log = structlog.get_logger(__name__)
+from .strategy import Run, Strategy
 
 # However long rewriting took, this much of the time budget is left for reading.
 MIN_READING_SHARE = 0.4
@@ -61,7 +49,7 @@ MIN_READING_SHARE = 0.4
 REPEAT_PENALTY = 1.1
 
 
-class RagStrategy(Runnable[Question, Answer]):
+class RagStrategy(Strategy):
     """Retrieval-augmented generation over a collection."""
 
     def __init__(
@@ -101,60 +89,19 @@ class RagStrategy(Runnable[Question, Answer]):
             ContextOverflow: The question does not fit into the window.
             GenerationError: The model failed.
         """
-        return _Run(self, question, cancel or threading.Event()).events()
-
-    def aevents(self, question: Question, *, cancel: threading.Event | None = None) -> AsyncIterator[Event]:
-        """Do the same without blocking the event loop."""
-        return iterate_in_thread(lambda: self.events(question, cancel=cancel))
-
-    def invoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
-        """Answer a question; see `events` for what it raises."""
-        return self._call_with_config(self._last, input, config, **kwargs)
-
-    async def ainvoke(self, input: Question, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
-        """Answer a question; cancelling the task stops the model."""
-        return await self._acall_with_config(self._alast, input, config, **kwargs)
-
-    def stream(
-        self, input: Question, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Iterator[Answer]:
-        """Yield pieces of the answer that add up (`+`) to it; the last one has no text and all the rest."""
-        return self._transform_stream_with_config(iter([input]), self._pieces, config, **kwargs)
-
-    def astream(
-        self, input: Question, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Answer]:
-        """Yield the same without blocking the event loop."""
-        return self._atransform_stream_with_config(_only(input), self._apieces, config, **kwargs)
-
-    def _last(self, question: Question) -> Answer:
-        return [event.answer for event in self.events(question) if isinstance(event, Final)][-1]
-
-    async def _alast(self, question: Question) -> Answer:
-        return [event.answer async for event in self.aevents(question) if isinstance(event, Final)][-1]
-
-    def _pieces(self, questions: Iterator[Question]) -> Iterator[Answer]:
-        for event in self.events(next(questions)):
-            yield from _piece(event)
-
-    async def _apieces(self, questions: AsyncIterator[Question]) -> AsyncIterator[Answer]:
-        async for event in self.aevents(await anext(questions)):
-            for piece in _piece(event):
-                yield piece
+        return _RagRun(self, question, cancel).events()
 
 
-class _Run:
+class _RagRun:
     """One question on its way to the answer."""
 
-    def __init__(self, strategy: RagStrategy, question: Question, cancel: threading.Event) -> None:
+    def __init__(self, strategy: RagStrategy, question: Question, cancel: threading.Event | None) -> None:
         self._strategy = strategy
         self._model = strategy.model
         self._question = question
-        self._cancel = cancel
-        self._begun = time.monotonic()
-        self._steps: list[Step] = []
+        self._run = Run(strategy.model.name, cancel)
+        self._cancel = self._run.cancel
         self._fitted: Fitted | None = None
-        self._trace_id = uuid.uuid4().hex
 
     def events(self) -> Generator[Event, None, None]:
         query = yield from self._rewrite()
@@ -165,7 +112,7 @@ class _Run:
             yield Delta(ABSTENTION)
             yield self._final(ABSTENTION, "abstained")
         else:
-            self._fitted = self._fit(passages)
+            self._fitted = yield from self._fit(passages)
             yield from self._generate(self._fitted)
 
     def _rewrite(self) -> Generator[Event, None, str]:
@@ -175,7 +122,7 @@ class _Run:
         yield Progress("rewriting", detail="with the conversation in mind")
         begun = time.monotonic()
         query, usage = rewrite(self._model, question, self._cancel)
-        self._step("rewrite", f"Searched for: {query}", begun, usage)
+        yield self._run.step("rewrite", f"Searched for: {query}", begun, usage)
         return query
 
     def _search(self, query: str) -> Generator[Event, None, list[Passage]]:
@@ -185,10 +132,10 @@ class _Run:
         begun = time.monotonic()
         passages = search_both(self._strategy.retriever, self._question, query, self._strategy.k)
         documents = {passage.chunk.document_id for passage in passages}
-        self._step("search", f"{len(passages)} passages from {len(documents)} documents", begun)
+        yield self._run.step("search", f"{len(passages)} passages from {len(documents)} documents", begun)
         return passages
 
-    def _fit(self, passages: list[Passage]) -> Fitted:
+    def _fit(self, passages: list[Passage]) -> Generator[Event, None, Fitted]:
         begun = time.monotonic()
         system = load_prompt("rag_system").render(abstention=ABSTENTION)
         user = load_prompt("rag_user")
@@ -203,7 +150,7 @@ class _Run:
             time_limit_tokens=self._time_limit_tokens(system),
         )
         report = fitted.report
-        self._step(
+        yield self._run.step(
             "budget",
             f"{len(fitted.passages)} of {len(passages)} passages, {report.prompt_tokens} of "
             f"{report.prompt_limit_tokens} tokens, limited by the {report.limited_by}",
@@ -217,7 +164,7 @@ class _Run:
         if math.isinf(speed):
             return None
         allowed_s = self._strategy.answer.seconds_to_first_token
-        left_s = max(allowed_s - (time.monotonic() - self._begun), MIN_READING_SHARE * allowed_s)
+        left_s = max(allowed_s - self._run.elapsed_s, MIN_READING_SHARE * allowed_s)
         history = self._question.history
         if sum(len(message.content) for message in history) > 4 * self._model.n_ctx:
             history = ()  # it will be cut, so its cache is of no use
@@ -254,7 +201,14 @@ class _Run:
             generation.cancel()
         if rest := stream.close():
             yield Delta(rest)
-        self._step("generate", f"Ended by {generation.finish_reason}", begun, generation.usage)
+        yield self._run.step(
+            "generate",
+            f"Ended by {generation.finish_reason}",
+            begun,
+            generation.usage,
+            prompt="\n\n".join(f"{message.role}: {message.content}" for message in fitted.messages),
+            output=stream.text,
+        )
         yield from self._conclude(stream, fitted)
 
     def _show(self, stream: AnswerStream, part: Delta) -> Generator[Event, None, None]:
@@ -283,7 +237,7 @@ class _Run:
             *(f"[{number}] names no passage and was taken out." for number in stream.removed),
             *checked.notes,
         )
-        self._step("check", " ".join(notes) or "Every citation is supported by its passage.", begun)
+        yield self._run.step("check", " ".join(notes) or "Every citation is supported by its passage.", begun)
         if attached := checked.text[len(stream.text) :]:
             yield Delta(attached)
         reason: StopReason = "cancelled" if self._cancel.is_set() else "answered"
@@ -295,41 +249,7 @@ class _Run:
         eta_s = max(0, total - done) / self._model.prompt_tokens_per_s
         return Progress("reading", done, total, f"{num} passage{'' if num == 1 else 's'}", eta_s)
 
-    def _step(self, kind: StepKind, summary: str, begun: float, usage: Usage | None = None) -> None:
-        self._steps.append(Step(kind, summary, time.monotonic() - begun, usage))
-
     def _final(self, text: str, reason: StopReason, citations: tuple[Citation, ...] = ()) -> Final:
-        usage = sum((step.usage for step in self._steps if step.usage), Usage())
-        answer = Answer(
-            text=text,
-            stop_reason=reason,
-            citations=citations,
-            passages=self._fitted.passages if self._fitted else (),
-            steps=tuple(self._steps),
-            usage=usage,
-            budget=self._fitted.report if self._fitted else None,
-            model=self._model.name,
-            trace_id=self._trace_id,
-            duration_s=time.monotonic() - self._begun,
-        )
-        _log.info(
-            "answered",
-            trace_id=answer.trace_id,
-            stop_reason=reason,
-            duration_s=round(answer.duration_s, 3),
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            num_citations=len(citations),
-        )
-        return Final(answer)
-
-
-async def _only(question: Question) -> AsyncIterator[Question]:
-    yield question
-
-
-def _piece(event: Event) -> Iterator[Answer]:
-    if isinstance(event, Delta):
-        yield Answer(event.text, "answered")
-    elif isinstance(event, Final):
-        yield replace(event.answer, text="")
+        if self._fitted is None:
+            return self._run.final(text, reason)
+        return self._run.final(text, reason, citations, self._fitted.passages, self._fitted.report)

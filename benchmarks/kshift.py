@@ -30,8 +30,8 @@ from localsmith.evaluation.metrics import bootstrap, contains_answer, exact_matc
 from localsmith.evaluation.question_files import GoldQuestion, load_articles, load_questions
 from localsmith.evaluation.rag import short_answer
 from localsmith.evaluation.results import write_results
-from localsmith.models.chat_template import ChatTemplate
-from localsmith.models.llama import LlamaRuntime
+from localsmith.models.chat.template import ChatTemplate
+from localsmith.models.llama.runtime import LlamaRuntime
 
 from .engine.home import find_model
 from .kshift_blocks import FIRST, BlockBench, Reading

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from localsmith.agents.rag import REPEAT_PENALTY
 from localsmith.core.errors import GenerationError
 from localsmith.core.types import SamplingParams
-from localsmith.models.llama import LlamaRuntime
+from localsmith.models.llama.runtime import LlamaRuntime
 from localsmith.models.sampling import Sampler
 
 from .kshift_prompts import CutPrompt

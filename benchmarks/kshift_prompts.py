@@ -19,8 +19,8 @@ from localsmith.agents.abstention import ABSTENTION
 from localsmith.agents.prompts import load_prompt
 from localsmith.core.types import Chunk, Message, Passage
 from localsmith.evaluation.question_files import Article, GoldQuestion
-from localsmith.models.chat_template import ChatTemplate
-from localsmith.models.llama import LlamaRuntime
+from localsmith.models.chat.template import ChatTemplate
+from localsmith.models.llama.runtime import LlamaRuntime
 from localsmith.retrieval.words import content_words
 
 NUM_PASSAGES = 3

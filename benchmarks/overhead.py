@@ -19,7 +19,7 @@ from localsmith.agents.rag import RagStrategy
 from localsmith.core.settings import load_settings
 from localsmith.evaluation.results import write_results
 from localsmith.evaluation.timed_embedder import TimedEmbedder
-from localsmith.models.embeddings import load_embedder
+from localsmith.models.embedding.embedder import load_embedder
 from localsmith.retrieval.library import Library
 
 from localsmith import Answer, Localsmith, Question

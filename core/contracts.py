@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .errors import LocalsmithError
 from .types import (
     Delta,
     EngineStats,
@@ -188,4 +189,33 @@ class Retriever(Protocol):
         Raises:
             IndexNotFoundError: `collection` does not exist.
         """
+        ...
+
+
+class PartState(Protocol):
+    """How far a part that takes seconds to load is; `localsmith.loading.LoadingState` is one."""
+
+    @property
+    def name(self) -> str:
+        """The part, "model" or "embedder"."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """One of "idle", "loading", "ready" and "failed"."""
+        ...
+
+    @property
+    def progress(self) -> float | None:
+        """Share done, 0 to 1; None where unknown."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """A few words for people, or ""."""
+        ...
+
+    @property
+    def error(self) -> LocalsmithError | None:
+        """Why it failed; None where it did not."""
         ...

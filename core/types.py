@@ -15,11 +15,37 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
-StopReason: TypeAlias = Literal["answered", "abstained", "cancelled", "step_limit", "time_limit"]
+StopReason: TypeAlias = Literal[
+    "answered", "abstained", "cancelled", "step_limit", "time_limit", "needs_approval"
+]
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "deadline"]
 Priority: TypeAlias = Literal["interactive", "batch"]
-StepKind: TypeAlias = Literal["rewrite", "search", "budget", "generate", "check"]
-Stage: TypeAlias = Literal["loading", "rewriting", "searching", "reading", "answering", "checking"]
+StepKind: TypeAlias = Literal[
+    "rewrite",
+    "search",
+    "budget",
+    "generate",
+    "check",
+    "plan",
+    "sample",
+    "vote",
+    "program",
+    "tool",
+    "remember",
+]
+Stage: TypeAlias = Literal[
+    "loading",
+    "rewriting",
+    "searching",
+    "reading",
+    "answering",
+    "checking",
+    "planning",
+    "thinking",
+    "programming",
+    "running",
+    "voting",
+]
 
 DEFAULT_COLLECTION = "default"
 
@@ -264,19 +290,30 @@ class BudgetReport:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a strategy's run, kept for the trace.
+    """One step of a strategy's run, kept for the trace; the steps of a run are a tree.
 
     Attributes:
-        kind: "rewrite", "search", "budget", "generate" or "check".
+        kind: What was done: "generate" and "sample" are completions, "program" is one that the sandbox ran,
+            "tool" a call with its observation, "plan" the choice of a strategy, "vote" that among samples.
         summary: What happened, in one line for people.
         duration_s: Wall time of the step.
-        usage: What the model did in it; None where no model ran.
+        usage: What the model did in it, its inner steps not counted; None where no model ran.
+        begun_s: Seconds from the beginning of the run.
+        prompt: What the model, the tool or the sandbox was given; "" where it is not kept.
+        output: What came back: completion, observation, printed text.
+        is_error: Whether it failed; the run went on with what the error says.
+        steps: The inner steps, in order.
     """
 
     kind: StepKind
     summary: str
     duration_s: float
     usage: Usage | None = None
+    begun_s: float = 0.0
+    prompt: str = ""
+    output: str = ""
+    is_error: bool = False
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,10 +495,34 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step of the run has ended; the same step is in the answer's `steps`."""
+
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalNeeded:
+    """A tool waits for a person's word; the run ends here and goes on with `resume`.
+
+    Attributes:
+        run_id: The run to resume, its answer's `trace_id`.
+        tool: Name of the tool.
+        arguments: What it would be called with, JSON.
+        reason: Why it needs approval, for people.
+    """
+
+    run_id: str
+    tool: str
+    arguments: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Final:
     """The last event of a run."""
 
     answer: Answer
 
 
-Event: TypeAlias = Progress | Delta | Final
+Event: TypeAlias = Progress | Delta | StepEnded | ApprovalNeeded | Final

@@ -79,7 +79,7 @@ def rag(
     from .evaluation.results import write_results
     from .evaluation.timed_embedder import TimedEmbedder
     from .front_door import Localsmith
-    from .models.embeddings import load_embedder
+    from .models.embedding.embedder import load_embedder
 
     articles = load_articles(corpus)
     gold = load_questions(questions, articles, limit)

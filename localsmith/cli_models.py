@@ -17,10 +17,10 @@ import typer
 
 if TYPE_CHECKING:
     from .core.settings import Settings
-    from .models.installed import InstalledModel
-    from .models.selection import Choice
-    from .models.sources import OnPullProgress, PullProgress
-    from .models.speed import Speed
+    from .models.catalog.installed import InstalledModel
+    from .models.catalog.selection import Choice
+    from .models.catalog.sources import OnPullProgress, PullProgress
+    from .models.catalog.speed import Speed
 
 AUTO = "auto"
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
@@ -92,7 +92,7 @@ def pull(
     """Fetch a model, verify it, and keep it; goes on where an earlier try stopped."""
     from .core.logs import log_to_file
     from .core.settings import load_settings
-    from .models.pull import pull as pull_model
+    from .models.catalog.pull import pull as pull_model
 
     settings = load_settings()
     log_to_file(settings)
@@ -111,7 +111,7 @@ def use(
 ) -> None:
     """Choose the chat model, or leave the choice to Localsmith with `auto`."""
     from .core.settings import load_settings
-    from .models import installed
+    from .models.catalog import installed
 
     settings = load_settings()
     with _bad_values():
@@ -129,7 +129,7 @@ def measure(
     """Measure again how fast models read and write here; the default model and time budgets rest on it."""
     from .core.errors import ConfigError
     from .core.settings import load_settings
-    from .models.installed import installed, installed_model
+    from .models.catalog.installed import installed, installed_model
 
     settings = load_settings()
     models = [installed_model(settings, name)] if name else list(installed(settings).values())
@@ -148,9 +148,9 @@ def measure(
 def remove(name: Name, yes: Yes = False) -> None:
     """Remove a model; `restore` brings it back for seven days, or until another is pulled."""
     from .core.settings import load_settings
-    from .models.installed import installed_model
-    from .models.trash import TRASH_DAYS, purge_trash
-    from .models.trash import remove as remove_model
+    from .models.catalog.installed import installed_model
+    from .models.catalog.trash import TRASH_DAYS, purge_trash
+    from .models.catalog.trash import remove as remove_model
 
     settings = load_settings()
     model = installed_model(settings, name)
@@ -165,14 +165,14 @@ def remove(name: Name, yes: Yes = False) -> None:
 def restore(name: Name) -> None:
     """Bring back a removed model."""
     from .core.settings import load_settings
-    from .models.trash import restore as restore_model
+    from .models.catalog.trash import restore as restore_model
 
     model = restore_model(load_settings(), name)
     typer.echo(f"{model.name} is back.")
 
 
 def _choose(settings: Settings) -> tuple[Choice, dict[str, Speed]]:
-    from .models.selection import choose_here
+    from .models.catalog.selection import choose_here
 
     return choose_here(settings)
 
@@ -183,7 +183,7 @@ def _measure(settings: Settings, model: InstalledModel, before: Speed | None) ->
 
     from rich.console import Console
 
-    from .models.measure import measure_here
+    from .models.catalog.measure import measure_here
 
     with Console(stderr=True, highlight=False).status(f"Measuring {model.name}") as status:
         speed = measure_here(
@@ -203,9 +203,9 @@ def _measure(settings: Settings, model: InstalledModel, before: Speed | None) ->
 
 def _rows(settings: Settings) -> tuple[list[_Row], str, list[str]]:
     """Return what `list` shows: the models, why the chat model is in use, and whose speed is doubtful."""
-    from .models.catalog import catalog
-    from .models.installed import in_use, installed
-    from .models.trash import trashed
+    from .models.catalog.catalog import catalog
+    from .models.catalog.installed import in_use, installed
+    from .models.catalog.trash import trashed
 
     here = installed(settings)
     choice, speeds = _choose(settings)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .core.settings import Settings
     from .front_door import Localsmith
     from .loading import LoadingState
-    from .models.embeddings import EmbedderProcess
+    from .models.embedding.embedder import EmbedderProcess
     from .serving.keys import ApiKey, KeyStore
     from .serving.parts import ServedParts
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 from .core.errors import LocalsmithError
 from .core.settings import Settings, remote_api_key
-from .models.installed import InstalledModel
-from .models.remote_address import is_remote
-from .models.selection import threads
-from .models.speed import SPEED_FILE, Speed, SpeedStore
+from .models.catalog.installed import InstalledModel
+from .models.catalog.selection import threads
+from .models.catalog.speed import SPEED_FILE, Speed, SpeedStore
+from .models.remote.address import is_remote
 
 MIN_FREE_BYTES = 2_000_000_000
 SMOKE_TIMEOUT_S = 120
@@ -36,7 +36,7 @@ import sys
 from pathlib import Path
 from localsmith.core.settings import ModelSettings
 from localsmith.models.engine import Engine
-from localsmith.models.measure import measure
+from localsmith.models.catalog.measure import measure
 settings = ModelSettings(n_ctx=1024, n_threads=int(sys.argv[2]))
 engine = Engine(Path(sys.argv[1]), name="doctor", settings=settings)
 print(measure(engine, rounds=1).prompt_tokens_per_s)
@@ -90,7 +90,7 @@ def _gpu() -> Check:
 
 
 def _models(settings: Settings) -> Iterator[Check]:
-    from .models.installed import installed
+    from .models.catalog.installed import installed
 
     models = installed(settings)
     is_elsewhere = is_remote(settings.model.name)
@@ -109,7 +109,7 @@ def _models(settings: Settings) -> Iterator[Check]:
 
 
 def _model_server(settings: Settings) -> Check:
-    from .models.remote_model import connect
+    from .models.remote.model import connect
 
     at_once = threading.Event()
     at_once.set()

@@ -34,16 +34,16 @@ from .core.types import (
     Question,
 )
 from .loading import LoadingState, Part, Report
-from .models.remote_address import RemoteAddress, is_remote
+from .models.remote.address import RemoteAddress, is_remote
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from .agents.rag import RagStrategy
     from .core.conversations import ConversationStore
-    from .models.embeddings import EmbedderProcess
+    from .models.embedding.embedder import EmbedderProcess
     from .models.engine import Engine
-    from .models.remote_model import RemoteModel
+    from .models.remote.model import RemoteModel
     from .retrieval.library import Library
     from .retrieval.parser_process import ParserProcess
 
@@ -110,7 +110,7 @@ class Localsmith:
             ModelNotFoundError: The embedding model is not installed.
             StorageError: The library's files can't be read.
         """
-        from .models.embeddings import load_embedder
+        from .models.embedding.embedder import load_embedder
         from .retrieval.library import Library
 
         with self._library_lock:
@@ -245,12 +245,12 @@ class Localsmith:
             max_tokens=answer.max_tokens, temperature=answer.temperature, seed=answer.seed
         )
         if is_remote(self.settings.model.name):
-            from .models.remote_model import RemoteModel
+            from .models.remote.model import RemoteModel
 
             engine = self.engine
             assert isinstance(engine, RemoteModel)
             return engine.chat_model(sampling)
-        from .models.chat_model import ChatLocalsmith
+        from .models.chat.model import ChatLocalsmith
         from .models.engine import Engine
 
         engine = self.engine
@@ -352,7 +352,7 @@ class Localsmith:
         return load_engine(self.settings, report)
 
     def _connect(self, report: Report) -> RemoteModel:
-        from .models.remote_model import connect
+        from .models.remote.model import connect
 
         model = self.settings.model
         return connect(

@@ -17,16 +17,16 @@ import structlog
 
 from .core.settings import Settings
 from .loading import Report
-from .models.catalog import catalog
+from .models.catalog.catalog import catalog
+from .models.catalog.installed import InstalledModel, installed, installed_model
+from .models.catalog.measure import measure_here
+from .models.catalog.pull import pull
+from .models.catalog.selection import Choice, choose_here
+from .models.catalog.sources import PullProgress
+from .models.catalog.speed import Speed
 from .models.engine import Engine
-from .models.installed import InstalledModel, installed, installed_model
-from .models.measure import measure_here
-from .models.pull import pull
-from .models.remote_address import RemoteAddress, is_remote
+from .models.remote.address import RemoteAddress, is_remote
 from .models.saved_prefixes import SavedPrefixes
-from .models.selection import Choice, choose_here
-from .models.sources import PullProgress
-from .models.speed import Speed
 from .ui.welcome_documents import COLLECTION, welcome_files
 
 log = structlog.get_logger(__name__)

@@ -24,10 +24,10 @@ import structlog
 from ..core.errors import ContextOverflow, GenerationError, LocalsmithError, ModelNotReadyError
 from ..core.settings import ModelSettings
 from ..core.types import Delta, EngineStats, FinishReason, Message, Priority, SamplingParams
-from .chat_template import ChatTemplate
+from .chat.template import ChatTemplate
 from .counters import Counters
 from .generation import EngineGeneration
-from .llama import LlamaRuntime
+from .llama.runtime import LlamaRuntime
 from .prefix_cache import PrefixCache
 from .request import Request
 from .sampling import Sampler

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.types import SamplingParams, TokenLogprob
-from .llama_sampler import CandidateChain, GrammarMatcher
+from .llama.sampler import CandidateChain, GrammarMatcher
 
 Logits = npt.NDArray[np.float32]
 

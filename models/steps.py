@@ -16,7 +16,7 @@ from dataclasses import replace
 from ..core.errors import GenerationError, LocalsmithError
 from ..core.types import Delta, FinishReason, Prefill
 from .counters import Counters
-from .llama import ABORTED, NO_KV_SLOT, LlamaRuntime
+from .llama.runtime import ABORTED, NO_KV_SLOT, LlamaRuntime
 from .prefix_cache import PrefixCache
 from .request import Request
 from .sampling import Sampled

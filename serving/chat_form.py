@@ -16,8 +16,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ..core.types import Delta, Prefill, Progress, TokenLogprob
-from ..models.bare_calls import CallReader
-from ..models.tool_calls import ParsedToolCall
+from ..models.chat.bare_calls import CallReader
+from ..models.chat.tool_calls import ParsedToolCall
+from .chunk_writer import ChunkWriter
 from .job import Completion, Run
 from .json_bytes import dumps
 from .usage import extension_of, finish_reason_of, usage_of
@@ -56,18 +57,17 @@ class ChatForm:
         self._num_calls = [0] * num_choices
         self._is_parallel = is_parallel
         self._has_logprobs = has_logprobs
-        self._has_usage = has_usage
         self._has_progress = has_progress
-        head = dumps({"object": "chat.completion.chunk", **self._head})[:-1]
-        self._starts = [
-            b"data: " + head + b',"choices":[{"index":%d,"delta":' % i for i in range(num_choices)
-        ]
-        self._usage_start = b"data: " + head + b',"choices":[],"usage":'
-        self._close = b',"usage":null}\n\n' if has_usage else b"}\n\n"
+        self._writer = ChunkWriter(
+            {"object": "chat.completion.chunk", **self._head},
+            "delta",
+            num_choices=num_choices,
+            has_usage=has_usage,
+        )
 
     def first(self, index: int) -> bytes:
         """Open a choice with the role."""
-        return self._chunk(index, b'{"role":"assistant","content":""}')
+        return self._writer.chunk(index, b'{"role":"assistant","content":""}')
 
     def piece(self, index: int, deltas: Sequence[Delta]) -> bytes:
         """Continue a choice with text, and with the calls that are whole by now."""
@@ -81,7 +81,7 @@ class ChatForm:
             text, calls = reader.push(text)
         out = b""
         if text or (self._has_logprobs and any(delta.logprobs for delta in deltas)):
-            out = self._chunk(index, b'{"content":' + dumps(text) + b"}", logprobs)
+            out = self._writer.chunk(index, b'{"content":' + dumps(text) + b"}", logprobs)
         return out + self._calls(index, calls) if calls else out
 
     def progress(self, index: int, event: Prefill | Progress) -> bytes:
@@ -91,7 +91,7 @@ class ChatForm:
         told: dict[str, Any] = {"stage": "reading", "done": event.done, "total": event.total}
         if isinstance(event, Progress):
             told |= {"stage": event.stage, "detail": event.detail, "eta_s": event.eta_s}
-        return self._chunk(index, b"{}", b"null", b"null", dumps({"progress": told}))
+        return self._writer.chunk(index, b"{}", b"null", b"null", dumps({"progress": told}))
 
     def last(self, index: int, run: Run) -> bytes:
         """Close a choice with what was held back, the reason, and a strategy's citations."""
@@ -100,19 +100,17 @@ class ChatForm:
         if reader is not None:
             text, calls = reader.finish()
             if text:
-                out = self._chunk(index, b'{"content":' + dumps(text) + b"}")
+                out = self._writer.chunk(index, b'{"content":' + dumps(text) + b"}")
             out += self._calls(index, calls)
         reason = finish_reason_of(run, self._num_calls[index] > 0)
         extension = extension_of(run)
-        return out + self._chunk(
+        return out + self._writer.chunk(
             index, b"{}", b"null", dumps(reason), b"" if extension is None else dumps(extension)
         )
 
     def end(self, runs: Sequence[Run]) -> bytes:
         """Return the usage, where the client asked for it."""
-        if not self._has_usage:
-            return b""
-        return self._usage_start + dumps(usage_of(runs, self._num_choices)) + b"}\n\n"
+        return self._writer.end(usage_of(runs, self._num_choices))
 
     def whole(self, completions: Sequence[Completion]) -> bytes:
         """Return the response in one piece."""
@@ -123,26 +121,13 @@ class ChatForm:
             body["localsmith"] = extension
         return dumps(body)
 
-    def _chunk(
-        self,
-        index: int,
-        delta: bytes,
-        logprobs: bytes = b"null",
-        reason: bytes = b"null",
-        extension: bytes = b"",
-    ) -> bytes:
-        choice = self._starts[index] + delta + b',"logprobs":' + logprobs + b',"finish_reason":' + reason
-        if extension:
-            return choice + b'}],"localsmith":' + extension + self._close
-        return choice + b"}]" + self._close
-
     def _calls(self, index: int, calls: Sequence[ParsedToolCall]) -> bytes:
         out = b""
         for call in calls:
             if self._num_calls[index] and not self._is_parallel:
                 break
             told = {"index": self._num_calls[index], **_call(call)}
-            out += self._chunk(index, dumps({"tool_calls": [told]}))
+            out += self._writer.chunk(index, dumps({"tool_calls": [told]}))
             self._num_calls[index] += 1
         return out
 

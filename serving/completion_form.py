@@ -15,6 +15,7 @@ from typing import Any
 
 from ..core.types import Delta, Prefill, Progress, TokenLogprob
 from .chat_form import MIN_LOGPROB
+from .chunk_writer import ChunkWriter
 from .job import Completion, Run
 from .json_bytes import dumps
 from .usage import extension_of, finish_reason_of, usage_of
@@ -55,46 +56,42 @@ class CompletionForm:
         self._echoes = [prompts[i // choices_per_prompt] if has_echo else "" for i in range(count)]
         self._offsets = [len(echo) for echo in self._echoes]
         self._has_logprobs = has_logprobs
-        self._has_usage = has_usage
         self._has_progress = has_progress
-        head = dumps(self._head)[:-1]
-        self._starts = [b"data: " + head + b',"choices":[{"index":%d,"text":' % i for i in range(count)]
-        self._usage_start = b"data: " + head + b',"choices":[],"usage":'
-        self._close = b',"usage":null}\n\n' if has_usage else b"}\n\n"
+        self._writer = ChunkWriter(self._head, "text", num_choices=count, has_usage=has_usage)
 
     def first(self, index: int) -> bytes:
         """Repeat the prompt, where the client asked."""
         echo = self._echoes[index]
-        return self._chunk(index, dumps(echo)) if echo else b""
+        return self._writer.chunk(index, dumps(echo)) if echo else b""
 
     def piece(self, index: int, deltas: Sequence[Delta]) -> bytes:
         """Continue a choice."""
         text = deltas[0].text if len(deltas) == 1 else "".join([delta.text for delta in deltas])
         if not self._has_logprobs:
-            return self._chunk(index, dumps(text)) if text else b""
+            return self._writer.chunk(index, dumps(text)) if text else b""
         tokens = [token for delta in deltas for token in delta.logprobs]
         told = _legacy_logprobs(tokens, self._offsets[index])
         self._offsets[index] += sum(len(piece) for piece in told["tokens"])
-        return self._chunk(index, dumps(text), dumps(told)) if text or tokens else b""
+        return self._writer.chunk(index, dumps(text), dumps(told)) if text or tokens else b""
 
     def progress(self, index: int, event: Prefill | Progress) -> bytes:
         """Say how far the prompt is read, where the client asked."""
         if not self._has_progress:
             return b""
         told = {"stage": "reading", "done": event.done, "total": event.total}
-        return self._chunk(index, b'""', b"null", b"null", dumps({"progress": told}))
+        return self._writer.chunk(index, b'""', b"null", b"null", dumps({"progress": told}))
 
     def last(self, index: int, run: Run) -> bytes:
         """Close a choice with the reason."""
         extension = extension_of(run)
         reason = dumps(finish_reason_of(run))
-        return self._chunk(index, b'""', b"null", reason, b"" if extension is None else dumps(extension))
+        return self._writer.chunk(
+            index, b'""', b"null", reason, b"" if extension is None else dumps(extension)
+        )
 
     def end(self, runs: Sequence[Run]) -> bytes:
         """Return the usage, where the client asked for it."""
-        if not self._has_usage:
-            return b""
-        return self._usage_start + dumps(usage_of(runs, self._choices_per_prompt)) + b"}\n\n"
+        return self._writer.end(usage_of(runs, self._choices_per_prompt))
 
     def whole(self, completions: Sequence[Completion]) -> bytes:
         """Return the response in one piece."""
@@ -114,19 +111,6 @@ class CompletionForm:
         runs = [completion.run for completion in completions]
         body = {**self._head, "choices": choices, "usage": usage_of(runs, self._choices_per_prompt)}
         return dumps(body)
-
-    def _chunk(
-        self,
-        index: int,
-        text: bytes,
-        logprobs: bytes = b"null",
-        reason: bytes = b"null",
-        extension: bytes = b"",
-    ) -> bytes:
-        choice = self._starts[index] + text + b',"logprobs":' + logprobs + b',"finish_reason":' + reason
-        if extension:
-            return choice + b'}],"localsmith":' + extension + self._close
-        return choice + b"}]" + self._close
 
 
 def _legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import LocalsmithError
-from ..models import grammar as grammars
+from ..models.grammar import constraint as grammars
 from .errors import bad_request
 from .schemas import ChatRequest, NamedTool, SamplingBody
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 
 from ..core.types import Message, Role
-from ..models.tool_calls import tool_call_text
+from ..models.chat.tool_calls import tool_call_text
 from .errors import bad_request
 from .schemas import ChatMessage, ToolCall
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..core.contracts import Embedder, ServedModel
-from ..core.errors import LocalsmithError
+from ..core.contracts import Embedder, PartState, ServedModel
 from ..core.types import Event, Question
 
 
@@ -27,35 +26,6 @@ class Strategy(Protocol):
         self, question: Question, *, cancel: threading.Event | None = None
     ) -> Generator[Event, None, None]:
         """Run; `cancel` ends the run with what there is. Closing the generator stops the model, too."""
-        ...
-
-
-class PartState(Protocol):
-    """How far a part that takes seconds to load is; `localsmith.loading.LoadingState` is one."""
-
-    @property
-    def name(self) -> str:
-        """The part, "model" or "embedder"."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """One of "idle", "loading", "ready" and "failed"."""
-        ...
-
-    @property
-    def progress(self) -> float | None:
-        """Share done, 0 to 1; None where unknown."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """A few words for people, or ""."""
-        ...
-
-    @property
-    def error(self) -> LocalsmithError | None:
-        """Why it failed; None where it did not."""
         ...
 
 

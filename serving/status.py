@@ -12,11 +12,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from ..core.contracts import PartState
 from ..core.errors import LocalsmithError, ModelNotReadyError
 from .errors import LOADING_RETRY_S
 from .json_bytes import dumps
 from .metrics import CONTENT_TYPE
-from .parts import PartState
 from .service import Service, model_not_found, service_of
 from .strategies import PREFIX
 

@@ -109,7 +109,7 @@ class StrategyRun:
             async for event in run:
                 if isinstance(event, Final):
                     self._answer = event.answer
-                else:
+                elif isinstance(event, Progress | Delta):
                     yield event
         finally:
             timer.cancel()

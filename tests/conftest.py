@@ -20,7 +20,7 @@ from filelock import FileLock
 from localsmith.core.settings import load_settings
 
 if TYPE_CHECKING:
-    from localsmith.models.embeddings import EmbedderProcess
+    from localsmith.models.embedding.embedder import EmbedderProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = ROOT / "tests" / "data"
@@ -111,7 +111,7 @@ def embedder_path(models_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def embedder(models_home: Path, embedder_path: Path) -> Iterator[EmbedderProcess]:
     """The small embedding model in its process, warm for the whole session."""
-    from localsmith.models.embeddings import load_embedder
+    from localsmith.models.embedding.embedder import load_embedder
 
     with load_embedder(load_settings(home=models_home)) as embedder:
         yield embedder
@@ -129,12 +129,12 @@ def chromium() -> str:
 
 
 def _pulled(home: Path, name: str) -> Path:
-    from localsmith.models.installed import installed, path_of
+    from localsmith.models.catalog.installed import installed, path_of
 
     settings = load_settings(home=home)
     with FileLock(home / f".{name}.lock"):  # tests of two checkouts may want it at once
         if name not in installed(settings):
-            from localsmith.models.pull import pull
+            from localsmith.models.catalog.pull import pull
 
             pull(settings, name)
         return path_of(settings, name)

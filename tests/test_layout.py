@@ -40,17 +40,17 @@ MAY_IMPORT = {
 
 # A file, or a folder for a library that every file of one kind needs.
 BEHIND = {
-    "llama_cpp": {"models/llama_library.py", "localsmith/doctor.py"},
+    "llama_cpp": {"models/llama/library.py", "localsmith/doctor.py"},
     "faiss": {"retrieval/vector_index.py"},
-    "sentence_transformers": {"models/embedder_worker.py"},
-    "torch": {"models/bert.py", "models/embedder_worker.py", "training"},
+    "sentence_transformers": {"models/embedding/worker.py"},
+    "torch": {"models/embedding/bert.py", "models/embedding/worker.py", "training"},
     "transformers": {"training"},
     "trl": {"training"},
     "peft": {"training"},
     "datasets": {"training"},
     "streamlit": {"ui"},
     "typer": {"localsmith"},
-    "langchain_openai": {"models/remote_chat.py", "models/remote_model.py"},
+    "langchain_openai": {"models/remote/chat.py", "models/remote/model.py"},
     "pypdfium2": {"retrieval", "ui"},
     "fastapi": {"serving"},
     "uvicorn": {"serving/server.py"},
@@ -190,7 +190,7 @@ def test_imports_go_one_way() -> None:
     ("file", "line"),
     [
         ("core/types.py", "from ..models import catalog"),
-        ("models/catalog.py", "def f():\n    from localsmith.retrieval.loaded import Loaded"),
+        ("models/catalog/catalog.py", "def f():\n    from localsmith.retrieval.loaded import Loaded"),
         ("retrieval/loaded.py", "from .. import agents"),
         ("training/__init__.py", "import localsmith.serving.routes"),
         ("serving/__init__.py", "from ..training.runs import Run"),

@@ -10,42 +10,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ..core.errors import LocalsmithError
+from ..core.contracts import PartState
 from ..core.types import Box, Event, Message, Question
 
 if TYPE_CHECKING:
     from ..core.conversations import ConversationStore
     from ..core.settings import Settings
     from ..retrieval.library import Library
-
-
-class LoadingState(Protocol):
-    """How far the model or the embedder is."""
-
-    @property
-    def name(self) -> str:
-        """The part, "model" or "embedder"."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """Where it stands: "loading", "ready" or "failed"."""
-        ...
-
-    @property
-    def progress(self) -> float | None:
-        """Share done, 0 to 1; None where unknown."""
-        ...
-
-    @property
-    def detail(self) -> str:
-        """A few words for people, or ""."""
-        ...
-
-    @property
-    def error(self) -> LocalsmithError | None:
-        """Why it failed."""
-        ...
 
 
 class FrontDoor(Protocol):
@@ -67,7 +38,7 @@ class FrontDoor(Protocol):
         ...
 
     @property
-    def loading(self) -> Sequence[LoadingState]:
+    def loading(self) -> Sequence[PartState]:
         """The parts that load in the background."""
         ...
 

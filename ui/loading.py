@@ -9,8 +9,9 @@ import time
 
 import streamlit as st
 
+from ..core.contracts import PartState
 from . import words
-from .frontdoor import FrontDoor, LoadingState
+from .frontdoor import FrontDoor
 from .text import escaped, plain
 
 TICK_S = 0.5
@@ -32,7 +33,7 @@ def show(front: FrontDoor) -> None:
         _progress(front, len(failed))
 
 
-def _failures(front: FrontDoor, failed: list[LoadingState]) -> None:
+def _failures(front: FrontDoor, failed: list[PartState]) -> None:
     for state in failed:
         message, hint = words.of_error(state.error) if state.error else (state.detail or "It failed.", "")
         name = _NAMES.get(state.name, state.name)
@@ -53,7 +54,7 @@ def _progress(front: FrontDoor, num_failed: int) -> None:
     st.html('<div class="ls-loading">' + "".join(_line(state, elapsed) for state in loading) + "</div>")
 
 
-def _line(state: LoadingState, elapsed: str) -> str:
+def _line(state: PartState, elapsed: str) -> str:
     words_ = f"Loading the {_NAMES.get(state.name, state.name)}"
     if state.detail:
         words_ += f" · {state.detail}"

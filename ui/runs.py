@@ -22,7 +22,7 @@ import structlog
 
 from ..core.conversations import Turn
 from ..core.errors import LocalsmithError, ModelNotReadyError
-from ..core.types import Answer, Delta, Final, Progress
+from ..core.types import Answer, Delta, Event, Final, Progress
 from . import words
 from .frontdoor import FrontDoor
 
@@ -86,14 +86,14 @@ class AnswerRun:
         with self._lock:
             self._is_queued = False
 
-    def take(self, event: Progress | Delta) -> None:
+    def take(self, event: Event) -> None:
         """Note one event."""
         with self._lock:
             if isinstance(event, Delta):
                 self._text += event.text
                 if self._progress is None or self._progress.stage != "answering":
                     self._progress = Progress("answering")
-            else:
+            elif isinstance(event, Progress):
                 self._progress = event
 
     def partial_answer(self) -> Answer:

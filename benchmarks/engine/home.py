@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localsmith.core.settings import Settings, load_settings
-from localsmith.models.installed import InstalledModel, describe_file, installed, register, sha256_of
+from localsmith.models.catalog.installed import InstalledModel, describe_file, installed, register, sha256_of
 
 
 @dataclass(frozen=True, slots=True)

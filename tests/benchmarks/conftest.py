@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from localsmith.core.settings import ServeSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
 from localsmith.serving.app import create_app
 from localsmith.serving.keys import SCOPES, KeyStore

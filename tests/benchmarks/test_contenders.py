@@ -188,7 +188,7 @@ def test_the_servers_own_requirements_are_found_and_no_others() -> None:
 
 def test_a_model_by_path_is_served_from_a_folder_of_its_own(tmp_path: Path) -> None:
     from localsmith.core.settings import load_settings
-    from localsmith.models.installed import path_of
+    from localsmith.models.catalog.installed import path_of
 
     from benchmarks.engine.home import find_model, throwaway_home
 

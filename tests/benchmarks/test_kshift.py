@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from localsmith.core.settings import ModelSettings
 from localsmith.evaluation.question_files import load_articles, load_questions
-from localsmith.models.chat_template import ChatTemplate
-from localsmith.models.llama import LlamaRuntime
+from localsmith.models.chat.template import ChatTemplate
+from localsmith.models.llama.runtime import LlamaRuntime
 
 if TYPE_CHECKING:
     from benchmarks.kshift import Outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from localsmith.models.speed import Speed
+from localsmith.models.catalog.speed import Speed
 
 from localsmith.doctor import speed_words
 

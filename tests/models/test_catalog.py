@@ -6,7 +6,13 @@ import re
 
 import pytest
 from localsmith.core.errors import ModelNotFoundError
-from localsmith.models.catalog import HubSource, PackageSource, catalog, catalog_entry, entry_of_sha256
+from localsmith.models.catalog.catalog import (
+    HubSource,
+    PackageSource,
+    catalog,
+    catalog_entry,
+    entry_of_sha256,
+)
 
 
 def test_every_entry_can_be_verified_and_has_a_licence_and_two_sources() -> None:

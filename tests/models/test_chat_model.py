@@ -19,10 +19,10 @@ from langchain_core.prompts import ChatPromptTemplate
 from localsmith.core.errors import OutputParseError
 from localsmith.core.settings import ModelSettings
 from localsmith.core.types import SamplingParams
-from localsmith.models.chat_model import ChatLocalsmith
+from localsmith.models.chat.model import ChatLocalsmith
+from localsmith.models.chat.tool_calls import OPEN, ToolCallStream, split_tool_calls
 from localsmith.models.engine import Engine
 from localsmith.models.scripted import ScriptedModel
-from localsmith.models.tool_calls import OPEN, ToolCallStream, split_tool_calls
 from pydantic import BaseModel, Field
 
 pytestmark = pytest.mark.real_model

@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 import pytest
 from localsmith.core.types import Message
-from localsmith.models.chat_template import ChatTemplate
-from localsmith.models.tool_calls import tool_call_text
+from localsmith.models.chat.template import ChatTemplate
+from localsmith.models.chat.tool_calls import tool_call_text
 
 pytestmark = pytest.mark.real_model
 

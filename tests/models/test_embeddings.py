@@ -19,9 +19,9 @@ import pytest
 from localsmith.core.contracts import Embedder
 from localsmith.core.errors import ModelLoadError, ModelNotReadyError
 from localsmith.core.settings import load_settings
-from localsmith.models.embedding_folder import EmbeddingFolder
-from localsmith.models.embeddings import EmbedderProcess, load_embedder
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.embedder import EmbedderProcess, load_embedder
+from localsmith.models.embedding.fake import HashingEmbedder
+from localsmith.models.embedding.folder import EmbeddingFolder
 
 pytestmark = pytest.mark.real_model
 
@@ -112,7 +112,8 @@ def test_another_make_of_folder_goes_through_sentence_transformers(
 
 def test_the_parent_never_imports_torch(embedder_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from localsmith.models.embeddings import EmbedderProcess\n"
+        "import sys; from pathlib import Path\n"
+        "from localsmith.models.embedding.embedder import EmbedderProcess\n"
         "with EmbedderProcess(Path(sys.argv[1]), 'x', device='cpu') as e:\n"
         "    e.token_spans('a text'), e.max_tokens, e.encode(['a text'])\n"
         "assert not {'torch', 'sentence_transformers', 'transformers'} & set(sys.modules)"
@@ -159,7 +160,7 @@ def test_a_question_waits_for_one_batch_not_for_the_ingest(own: EmbedderProcess)
 def test_the_child_ends_when_its_parent_is_killed(embedder_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from localsmith.models.embeddings import EmbedderProcess\n"
+        "from localsmith.models.embedding.embedder import EmbedderProcess\n"
         "e = EmbedderProcess(Path(sys.argv[1]), 'x', device='cpu'); e.encode(['x'])\n"
         "print('ready', flush=True)\n"
         "time.sleep(60)"
@@ -189,7 +190,7 @@ def test_a_damaged_folder_is_an_error_that_says_so(embedder_path: Path, tmp_path
 
 
 def test_langchain_gets_the_same_vectors() -> None:
-    from localsmith.models.langchain_embeddings import LangChainEmbeddings
+    from localsmith.models.embedding.langchain import LangChainEmbeddings
 
     fake = HashingEmbedder()
     adapter = LangChainEmbeddings(fake)

@@ -18,15 +18,15 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from localsmith.models.gbnf_reader import Grammar, read_gbnf
-from localsmith.models.grammar import (
+from localsmith.models.chat.tool_calls import split_tool_calls
+from localsmith.models.grammar.constraint import (
     check_grammar,
     choice_grammar,
     json_schema_grammar,
     regex_grammar,
     tool_call_grammar,
 )
-from localsmith.models.tool_calls import split_tool_calls
+from localsmith.models.grammar.reader import Grammar, read_gbnf
 from pydantic import BaseModel, Field
 
 pytestmark = pytest.mark.real_model
@@ -647,7 +647,7 @@ import random
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_grammar import LlamaGrammar, texts_of
-from localsmith.models.grammar import check_grammar
+from localsmith.models.grammar.constraint import check_grammar
 judge = LlamaGrammar(Path(sys.argv[1]))
 chooser = random.Random(int(sys.argv[3]))
 names = ["root", "r1", "r2", "r3"]

@@ -15,12 +15,12 @@ import psutil
 import pytest
 from localsmith.core.settings import load_settings
 from localsmith.core.types import Message, Usage
-from localsmith.models import measure as measuring
-from localsmith.models.installed import installed_model
-from localsmith.models.measure import measure, measure_here
+from localsmith.models.catalog import measure as measuring
+from localsmith.models.catalog.installed import installed_model
+from localsmith.models.catalog.measure import measure, measure_here
+from localsmith.models.catalog.selection import choose_here, threads
+from localsmith.models.catalog.speed import SPEED_FILE, Speed, SpeedStore
 from localsmith.models.scripted import ScriptedGeneration, ScriptedModel
-from localsmith.models.selection import choose_here, threads
-from localsmith.models.speed import SPEED_FILE, Speed, SpeedStore
 
 SMALL_MODEL = "smollm2-135m"
 

@@ -164,7 +164,9 @@ class CacheMachine(RuleBasedStateMachine):
     @rule()
     def bound_idle(self) -> None:
         self.cache.bound_idle()
-        assert self.cache.cells_used - self.cache.cells_running <= min(20, NUM_CELLS // max(1, len(self.running)))
+        assert self.cache.cells_used - self.cache.cells_running <= min(
+            20, NUM_CELLS // max(1, len(self.running))
+        )
 
     @rule()
     def evict_all(self) -> None:

@@ -33,12 +33,12 @@ from localsmith.core.errors import (
 )
 from localsmith.core.settings import load_settings, remote_api_key
 from localsmith.core.types import Delta, Message, Prefill, SamplingParams
-from localsmith.models.grammar import tool_call_grammar
-from localsmith.models.remote_address import RemoteAddress, is_remote
-from localsmith.models.remote_estimate import estimate_prompt, estimate_text
-from localsmith.models.remote_messages import to_openai, to_request, tool_request
-from localsmith.models.remote_model import RemoteModel, connect
-from localsmith.models.tool_calls import tool_call_text
+from localsmith.models.chat.tool_calls import tool_call_text
+from localsmith.models.grammar.constraint import tool_call_grammar
+from localsmith.models.remote.address import RemoteAddress, is_remote
+from localsmith.models.remote.estimate import estimate_prompt, estimate_text
+from localsmith.models.remote.messages import to_openai, to_request, tool_request
+from localsmith.models.remote.model import RemoteModel, connect
 from pydantic import SecretStr
 
 from localsmith import Localsmith
@@ -317,7 +317,7 @@ def test_a_model_that_is_not_there_is_told_with_those_that_are(upstream: Any) ->
 def test_a_server_that_still_loads_is_waited_for(
     upstream: Any, join: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("localsmith.models.remote_model._POLL_S", 0.01)
+    monkeypatch.setattr("localsmith.models.remote.model._POLL_S", 0.01)
     server = upstream()
     server.loads_left = 3
     words: list[str] = []

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from localsmith.core.types import SamplingParams
-from localsmith.models.llama_library import llama_api
-from localsmith.models.llama_sampler import CandidateChain
+from localsmith.models.llama.library import llama_api
+from localsmith.models.llama.sampler import CandidateChain
 from localsmith.models.sampling import Sampler
 
 N_VOCAB = 500

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from localsmith.core.errors import ModelNotFoundError
 from localsmith.core.settings import load_settings
-from localsmith.models.catalog import catalog_entry
-from localsmith.models.selection import (
+from localsmith.models.catalog.catalog import catalog_entry
+from localsmith.models.catalog.selection import (
     READING_EXPONENT,
     REFERENCE_PROMPT_TOKENS,
     choose_chat_model,
     predict_speed,
 )
-from localsmith.models.speed import Speed, SpeedStore
+from localsmith.models.catalog.speed import Speed, SpeedStore
 
 LARGE, SMALL = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"
 MEMORY_BYTES = 16 * 10**9

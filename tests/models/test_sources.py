@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from localsmith.core.errors import ModelDownloadError, ModelLoadError, ModelNotFoundError, StorageError
 from localsmith.core.settings import Settings, load_settings
-from localsmith.models import catalog as catalog_module
-from localsmith.models.catalog import CatalogEntry, HubSource, ModelFile, PackageSource, Source
-from localsmith.models.gguf_facts import read_gguf_facts
-from localsmith.models.installed import in_use, installed, path_of, use
-from localsmith.models.package_source import PARTIAL_SUFFIX
-from localsmith.models.pull import pull
-from localsmith.models.sources import PullCancelled, PullProgress
-from localsmith.models.staging import STAGING_DIR
-from localsmith.models.trash import remove, restore, trashed
+from localsmith.models.catalog import catalog as catalog_module
+from localsmith.models.catalog.catalog import CatalogEntry, HubSource, ModelFile, PackageSource, Source
+from localsmith.models.catalog.gguf_facts import read_gguf_facts
+from localsmith.models.catalog.installed import in_use, installed, path_of, use
+from localsmith.models.catalog.package_source import PARTIAL_SUFFIX
+from localsmith.models.catalog.pull import pull
+from localsmith.models.catalog.sources import PullCancelled, PullProgress
+from localsmith.models.catalog.staging import STAGING_DIR
+from localsmith.models.catalog.trash import remove, restore, trashed
 
 DATA = os.urandom(1 << 20) * 3  # 3 MB
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -263,7 +263,7 @@ def test_a_full_disk_is_said_and_harms_nothing(hub: Hub, toy: Toy, settings: Set
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
         "from localsmith.core.settings import load_settings\n"
         "from localsmith.core.errors import StorageError\n"
-        "from localsmith.models.pull import pull\n"
+        "from localsmith.models.catalog.pull import pull\n"
         "try: pull(load_settings(home=sys.argv[1]), 'hub:owner/repo/toy.gguf')\n"
         "except StorageError as exc: print('STORAGE', exc)\n"
     )
@@ -290,7 +290,7 @@ def test_what_the_disk_can_not_hold_is_refused_before_it_is_fetched(
 def test_two_pulls_at_once_fetch_once(hub: Hub, toy: Toy, settings: Settings) -> None:
     script = (
         "import sys; from localsmith.core.settings import load_settings\n"
-        "from localsmith.models.pull import pull\n"
+        "from localsmith.models.catalog.pull import pull\n"
         "print(pull(load_settings(home=sys.argv[1]), 'hub:owner/repo/toy.gguf').path)"
     )
     hub.data = _tiny_gguf() + DATA

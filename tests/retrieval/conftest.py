@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 from localsmith.retrieval.loaders import load_document
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.ingest import FileAdded, FileFailed
 from localsmith.retrieval.library import Library
 from localsmith.retrieval.loaders import load_document

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from localsmith.core.errors import LoadError, ModelError, StorageError
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.ingest import (
     EMBED_GROUP,
     FileAdded,

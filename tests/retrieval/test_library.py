@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from localsmith.core.errors import EmbedderMismatchError, IndexNotFoundError, LoadError
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.ingest import FileAdded, FileDuplicate, IngestDone
 from localsmith.retrieval.library import Library
 

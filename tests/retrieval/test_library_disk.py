@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from localsmith.core.errors import LibraryBusyError, StorageError
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 
 CHILD = Path(__file__).with_name("disk_child.py")

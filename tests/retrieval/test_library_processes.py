@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 
 NURSERY = Path(__file__).with_name("ingest_nursery.py")

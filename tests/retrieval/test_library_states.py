@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 from localsmith.retrieval.loaders import load_document
 

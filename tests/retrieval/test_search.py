@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from localsmith.core.settings import RetrievalSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval import chunk_rows, lexical, vector_index
 from localsmith.retrieval.library import Library
 from localsmith.retrieval.search import DENSE_WEIGHT, LEXICAL_WEIGHT, RRF_K, fuse

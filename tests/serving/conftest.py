@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from localsmith.core.errors import LocalsmithError
 from localsmith.core.settings import ServeSettings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
 from localsmith.serving.app import create_app
 from localsmith.serving.keys import KeyStore

@@ -21,7 +21,7 @@ import pytest
 import typer.main
 import yaml
 from localsmith.core.settings import REMOTE_KEY_VARIABLE, Settings
-from localsmith.models.remote_address import RemoteAddress
+from localsmith.models.remote.address import RemoteAddress
 from localsmith.models.scripted import ScriptedModel
 from localsmith.serving.keys import KeyStore
 

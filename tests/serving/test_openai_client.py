@@ -12,7 +12,7 @@ import openai
 import pytest
 from localsmith.core.errors import GenerationError, ModelNotReadyError, Overloaded
 from localsmith.core.types import Delta, Prefill, TokenLogprob
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
 from localsmith.serving.parts import ServedParts
 from pydantic import BaseModel

@@ -10,19 +10,19 @@ from typing import Any
 import openai
 import pytest
 from localsmith.agents.rag import RagStrategy
-from localsmith.core.contracts import ServedModel
+from localsmith.core.contracts import PartState, ServedModel
 from localsmith.core.errors import AccessDenied, ContextOverflow, ModelNotReadyError
 from localsmith.core.settings import AnswerSettings, ModelSettings, RetrievalSettings, load_settings
 from localsmith.core.types import Answer, Delta, Message, Question, SamplingParams
+from localsmith.models.chat.tool_calls import tool_call_text
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.engine import Engine
-from localsmith.models.fake_embedder import HashingEmbedder
-from localsmith.models.remote_model import RemoteModel, connect
+from localsmith.models.remote.model import RemoteModel, connect
 from localsmith.models.scripted import ScriptedModel
-from localsmith.models.tool_calls import tool_call_text
 from localsmith.retrieval.library import Library
 from localsmith.retrieval.loaders import load_document
 from localsmith.serving.keys import KeyStore
-from localsmith.serving.parts import PartState, ServedParts
+from localsmith.serving.parts import ServedParts
 from pydantic import SecretStr
 
 from localsmith import Localsmith
@@ -132,7 +132,7 @@ def test_the_servers_overflow_is_ours(serve: Any, join: Any) -> None:
 
 
 def test_a_server_that_loads_is_waited_for(serve: Any, join: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("localsmith.models.remote_model._POLL_S", 0.05)
+    monkeypatch.setattr("localsmith.models.remote.model._POLL_S", 0.05)
     begun = time.monotonic()
 
     def is_loaded() -> bool:

@@ -13,7 +13,7 @@ import pytest
 from localsmith.agents.rag import RagStrategy
 from localsmith.core.errors import GenerationError
 from localsmith.core.types import Answer, Chunk, Delta, Event, Final, Passage, Progress, Question
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
 from localsmith.serving.parts import ServedParts
 

@@ -39,7 +39,7 @@ from localsmith.core.types import (
     Step,
     Usage,
 )
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 
 HOSTILE = (
@@ -53,7 +53,7 @@ HOSTILE = (
 
 @dataclass(frozen=True)
 class ScriptedLoading:
-    """A `LoadingState`."""
+    """A `core.contracts.PartState`."""
 
     name: str
     state: str = "idle"

@@ -13,7 +13,7 @@ from chat_server import Server
 from localsmith.core.conversations import ConversationStore
 from localsmith.core.settings import load_settings
 from localsmith.core.types import Answer
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 from localsmith.ui.first_visit import EXAMPLES
 from localsmith.ui.welcome_documents import COLLECTION, welcome_files

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from chat_server import Server
 from localsmith.core.settings import load_settings
-from localsmith.models.fake_embedder import HashingEmbedder
+from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 from localsmith.ui.welcome_documents import COLLECTION, welcome_files
 from playwright.sync_api import Page, expect

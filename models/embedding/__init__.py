@@ -1,0 +1,1 @@
+"""The embedding model, in a process of its own."""

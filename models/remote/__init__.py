@@ -1,0 +1,1 @@
+"""A model on another server in the place of the local one."""
