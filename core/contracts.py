@@ -23,6 +23,7 @@ from .types import (
     Passage,
     Prefill,
     Priority,
+    ProgramResult,
     SamplingParams,
     Usage,
 )
@@ -188,6 +189,30 @@ class Retriever(Protocol):
 
         Raises:
             IndexNotFoundError: `collection` does not exist.
+        """
+        ...
+
+
+class Sandbox(Protocol):
+    """Runs the model's Python where it can do no harm."""
+
+    @property
+    def name(self) -> str:
+        """Which kind it is, for people: "wasm", "bubblewrap"."""
+        ...
+
+    def run(self, program: str, *, timeout_s: float | None = None) -> ProgramResult:
+        """Run a program from nothing: no state of earlier runs, no files, no network.
+
+        Args:
+            program: Python source; what it prints is its result.
+            timeout_s: Limit on wall time; None for the sandbox's own.
+
+        Returns:
+            What it printed, or what stopped it. A program's failure is no exception.
+
+        Raises:
+            SandboxError: The sandbox itself can't run here; cause and next step are in it.
         """
         ...
 

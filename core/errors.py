@@ -134,6 +134,18 @@ class OutputParseError(AgentError):
     """The model's output does not have the form that the strategy needs."""
 
 
+class SandboxError(AgentError):
+    """The sandbox can't run programs on this machine."""
+
+
+class ToolArgumentError(AgentError):
+    """A tool was called with arguments that it can't use; the model reads why and tries again."""
+
+
+class ToolExecutionError(AgentError):
+    """A tool failed; the model reads why and goes on."""
+
+
 class EvaluationError(LocalsmithError):
     """An evaluation's input is not what it must be."""
 

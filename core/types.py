@@ -19,6 +19,7 @@ StopReason: TypeAlias = Literal[
     "answered", "abstained", "cancelled", "step_limit", "time_limit", "needs_approval"
 ]
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "deadline"]
+ProgramStatus: TypeAlias = Literal["ok", "error", "timeout", "memory", "output", "crashed"]
 Priority: TypeAlias = Literal["interactive", "batch"]
 StepKind: TypeAlias = Literal[
     "rewrite",
@@ -492,6 +493,23 @@ class Delta:
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """What a program did in the sandbox.
+
+    Attributes:
+        status: "ok" where it ended by itself without an error; else what stopped it.
+        stdout: What it printed, cut at the sandbox's limit.
+        error: The traceback's end or the limit that was passed, in words for the model; "" where it ended well.
+        duration_s: Wall time of the run.
+    """
+
+    status: ProgramStatus
+    stdout: str = ""
+    error: str = ""
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
