@@ -1,0 +1,1 @@
+"""What an agent can use: each tool says its arguments as a JSON schema, its time limit, and who must agree."""
