@@ -95,6 +95,16 @@ class AnswerSettings(_Section):
     seed: int = Field(7, ge=0, description="Seed of the sampler.")
 
 
+class MemorySettings(_Section):
+    """What is remembered of a conversation's older turns and of the person."""
+
+    is_on: bool = Field(True, description="Off: no running summaries, and no facts noticed or used.")
+    history_share: float = Field(
+        0.25, gt=0, le=0.9, description="Share of the context window for earlier turns, summary and facts."
+    )
+    max_facts: int = Field(5, ge=0, le=50, description="Most facts about the person in one prompt.")
+
+
 class UiSettings(_Section):
     """The chat in the browser."""
 
@@ -127,6 +137,20 @@ class ServeSettings(_Section):
     shutdown_s: float = Field(3.0, ge=0, description="Time that running requests get when the server stops.")
 
 
+class TraceSettings(_Section):
+    """What is kept of every run, and where else it goes."""
+
+    keep_days: float = Field(30.0, gt=0, description="Days that a run is kept.")
+    max_mb: int = Field(500, ge=1, description="Most that all runs take, in MB; the oldest go first.")
+    keep_texts: bool = Field(
+        True, description="Keep questions, prompts, outputs and answers; else only kinds, counts and times."
+    )
+    otlp_endpoint: str = Field(
+        "", description="OpenTelemetry collector that every run is sent to, as http://HOST:4318; empty for none."
+    )
+    otlp_texts: bool = Field(False, description="Send the texts, too.")
+
+
 class LogSettings(_Section):
     """The log file."""
 
@@ -148,8 +172,10 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     answer: AnswerSettings = AnswerSettings()
+    memory: MemorySettings = MemorySettings()
     ui: UiSettings = UiSettings()
     serve: ServeSettings = ServeSettings()
+    traces: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -183,6 +209,16 @@ class Settings(BaseSettings):
     def conversations_path(self) -> Path:
         """SQLite file of conversations and feedback."""
         return self.home / "conversations.sqlite3"
+
+    @property
+    def memory_path(self) -> Path:
+        """SQLite file of facts about people and of running summaries."""
+        return self.home / "memory.sqlite3"
+
+    @property
+    def traces_path(self) -> Path:
+        """SQLite file of the traces of all runs."""
+        return self.home / "traces.sqlite3"
 
     @property
     def keys_path(self) -> Path:

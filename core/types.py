@@ -170,6 +170,8 @@ class Question:
         document_ids: Only these documents; empty for all of the collection.
         user: Who asks; the engine shares itself fairly between users. "" where there is but one.
         priority: "interactive" where a person waits, "batch" for work that gives way.
+        conversation_id: The conversation, whose running summary stands for its oldest turns; "" where there is
+            none to keep a summary of.
     """
 
     text: str
@@ -178,6 +180,7 @@ class Question:
     document_ids: tuple[str, ...] = ()
     user: str = ""
     priority: Priority = "interactive"
+    conversation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
