@@ -11,17 +11,18 @@ Example:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..core.contracts import Embedder, LanguageModel, Retriever, Sandbox
 from ..core.errors import ConfigError
-from ..core.settings import AnswerSettings
 
 if TYPE_CHECKING:
+    from ..core.contracts import Embedder, LanguageModel, Retriever, Sandbox
+    from ..core.settings import AnswerSettings
     from .strategy import Strategy
+    from .tools.tool import Tool
 
 AUTO = "auto"
 # Source of the sample counts: Wang et al., Self-Consistency, ICLR 2023 (arXiv 2203.11171), figure 2: most of
@@ -38,18 +39,20 @@ class StrategyInfo:
         name: Its name on the command line and behind `localsmith/` over HTTP.
         title: Its name in the chat.
         description: What it does, in one line.
+        reads_documents: Whether it may search the person's documents, and so needs the embedder.
     """
 
     name: str
     title: str
     description: str
+    reads_documents: bool = False
 
 
 STRATEGIES: Mapping[str, StrategyInfo] = {
     info.name: info
     for info in (
-        StrategyInfo(AUTO, "Automatic", "Picks and combines the ways below, and says why."),
-        StrategyInfo("rag", "Documents", "Answers from your documents, with citations."),
+        StrategyInfo(AUTO, "Automatic", "Picks and combines the ways below, and says why.", True),
+        StrategyInfo("rag", "Documents", "Answers from your documents, with citations.", True),
         StrategyInfo("direct", "Direct", "The model answers at once, from what it knows."),
         StrategyInfo("few-shot", "Few-shot", "The model follows a few worked examples."),
         StrategyInfo("cot", "Chain of thought", "The model reasons step by step, then answers."),
@@ -58,7 +61,7 @@ STRATEGIES: Mapping[str, StrategyInfo] = {
         StrategyInfo(
             "pal-vote", "Program, voted", "Several programs; the majority of their results decides."
         ),
-        StrategyInfo("react", "Tools", "The model searches, calculates and calls tools, step by step."),
+        StrategyInfo("react", "Tools", "The model searches, calculates and calls tools, step by step.", True),
     )
 }
 
@@ -81,7 +84,7 @@ class StrategyParts:
     model: LanguageModel
     retriever: Retriever
     sandbox: Callable[[], Sandbox]
-    tools: Callable[[], Any]
+    tools: Callable[[], Sequence[Tool]]
     state_dir: Path
     answer: AnswerSettings
     k: int = 8
@@ -132,7 +135,7 @@ def _direct(parts: StrategyParts) -> Strategy:
 def _few_shot(parts: StrategyParts) -> Strategy:
     from .few_shot import FewShotStrategy
 
-    return FewShotStrategy(parts.model, ())
+    return FewShotStrategy(parts.model, (), parts.answer)
 
 
 def _cot(num_samples: int) -> Callable[[StrategyParts], Strategy]:

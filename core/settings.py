@@ -93,6 +93,9 @@ class AnswerSettings(_Section):
     max_tokens: int = Field(400, ge=1, description="Longest completion, reserved in the window.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 for greedy decoding.")
     seed: int = Field(7, ge=0, description="Seed of the sampler.")
+    strategy: str = Field(
+        "auto", description='How a question is answered where nothing is chosen: "auto", "rag", "cot", ….'
+    )
 
 
 class MemorySettings(_Section):
@@ -103,6 +106,19 @@ class MemorySettings(_Section):
         0.25, gt=0, le=0.9, description="Share of the context window for earlier turns, summary and facts."
     )
     max_facts: int = Field(5, ge=0, le=50, description="Most facts about the person in one prompt.")
+
+
+class SandboxSettings(_Section):
+    """Where and how the model's programs run."""
+
+    kind: Literal["auto", "wasm", "bubblewrap"] = Field(
+        "auto", description='"auto" for the strongest there is; "wasm"; or "bubblewrap", on Linux.'
+    )
+    timeout_s: float = Field(10.0, gt=0, le=3600, description="A program that takes longer is stopped.")
+    memory_bytes: int = Field(
+        256 * 2**20, ge=64 * 2**20, le=4 * 2**30, description="Memory a program may take."
+    )
+    output_chars: int = Field(20_000, ge=100, le=10_000_000, description="A program may print so much.")
 
 
 class UiSettings(_Section):
@@ -146,7 +162,8 @@ class TraceSettings(_Section):
         True, description="Keep questions, prompts, outputs and answers; else only kinds, counts and times."
     )
     otlp_endpoint: str = Field(
-        "", description="OpenTelemetry collector that every run is sent to, as http://HOST:4318; empty for none."
+        "",
+        description="OpenTelemetry collector that every run is sent to, as http://HOST:4318; empty for none.",
     )
     otlp_texts: bool = Field(False, description="Send the texts, too.")
 
@@ -204,6 +221,11 @@ class Settings(BaseSettings):
     def library_dir(self) -> Path:
         """Folder of the document library."""
         return self.home / "library"
+
+    @property
+    def sandbox_cache_dir(self) -> Path:
+        """Folder of the compiled sandbox, shared by all data folders of this user."""
+        return Path(platformdirs.user_cache_dir("localsmith", appauthor=False)) / "sandbox"
 
     @property
     def conversations_path(self) -> Path:

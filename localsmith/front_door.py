@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .agents.registry import strategy_info
 from .core.logs import log_to_file
 from .core.settings import Settings, load_settings, remote_api_key
 from .core.types import (
@@ -39,13 +40,14 @@ from .models.remote.address import RemoteAddress, is_remote
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from .agents.rag import RagStrategy
+    from .agents.strategy import Strategy
     from .core.conversations import ConversationStore
     from .models.embedding.embedder import EmbedderProcess
     from .models.engine import Engine
     from .models.remote.model import RemoteModel
     from .retrieval.library import Library
     from .retrieval.parser_process import ParserProcess
+    from .strategies import Strategies
 
 
 LOADING_POLL_S = 0.1
@@ -129,13 +131,16 @@ class Localsmith:
         *,
         history: Sequence[Message] = (),
         collection: str = DEFAULT_COLLECTION,
+        strategy: str | None = None,
     ) -> Answer:
-        """Answer a question from the documents.
+        """Answer a question.
 
         Args:
             question: The question.
             history: Earlier turns, oldest first.
             collection: The collection to search.
+            strategy: How: "rag", "cot", "pal", …, or "auto" for the planner's choice; None for the setting
+                `answer.strategy`.
 
         Returns:
             The answer with its citations; `print` shows its text.
@@ -143,7 +148,7 @@ class Localsmith:
         Raises:
             LocalsmithError: With a message for people and a hint.
         """
-        for event in self.events(question, history=history, collection=collection):
+        for event in self.events(question, history=history, collection=collection, strategy=strategy):
             if isinstance(event, Final):
                 return event.answer
         raise AssertionError("a run ends with Final")
@@ -154,9 +159,10 @@ class Localsmith:
         *,
         history: Sequence[Message] = (),
         collection: str = DEFAULT_COLLECTION,
+        strategy: str | None = None,
     ) -> Iterator[str]:
         """Yield the answer's text as it is written."""
-        for event in self.events(question, history=history, collection=collection):
+        for event in self.events(question, history=history, collection=collection, strategy=strategy):
             if isinstance(event, Delta):
                 yield event.text
 
@@ -166,6 +172,7 @@ class Localsmith:
         *,
         history: Sequence[Message] = (),
         collection: str = DEFAULT_COLLECTION,
+        strategy: str | None = None,
         cancel: threading.Event | None = None,
     ) -> Generator[Event, None, None]:
         """Yield what is being done, the text as it comes, and at last the whole answer.
@@ -174,13 +181,19 @@ class Localsmith:
             question: The question.
             history: Earlier turns, oldest first; ignored where `question` is a `Question`.
             collection: The collection; ignored where `question` is a `Question`.
+            strategy: How; see `ask`.
             cancel: Setting it ends the run with what there is.
+
+        Raises:
+            ConfigError: There is no such strategy; the nearest is named.
         """
-        yield from self._wait_for_parts(cancel)
+        info = strategy_info(strategy or self.settings.answer.strategy)
+        yield from self._wait_for_parts(cancel, needs_embedder=info.reads_documents)
         if cancel is not None and cancel.is_set():
             yield Final(Answer("", "cancelled"))
             return
-        yield from self.strategy.events(_as_question(question, history, collection), cancel=cancel)
+        asked = _as_question(question, history, collection)
+        yield from self.strategies[info.name].events(asked, cancel=cancel)
 
     async def aask(
         self,
@@ -188,9 +201,10 @@ class Localsmith:
         *,
         history: Sequence[Message] = (),
         collection: str = DEFAULT_COLLECTION,
+        strategy: str | None = None,
     ) -> Answer:
         """Answer without blocking the event loop; see `ask`."""
-        async for event in self.aevents(question, history=history, collection=collection):
+        async for event in self.aevents(question, history=history, collection=collection, strategy=strategy):
             if isinstance(event, Final):
                 return event.answer
         raise AssertionError("a run ends with Final")
@@ -201,9 +215,10 @@ class Localsmith:
         *,
         history: Sequence[Message] = (),
         collection: str = DEFAULT_COLLECTION,
+        strategy: str | None = None,
     ) -> AsyncIterator[str]:
         """Yield the text without blocking the event loop; see `stream`."""
-        async for event in self.aevents(question, history=history, collection=collection):
+        async for event in self.aevents(question, history=history, collection=collection, strategy=strategy):
             if isinstance(event, Delta):
                 yield event.text
 
@@ -213,6 +228,7 @@ class Localsmith:
         *,
         history: Sequence[Message] = (),
         collection: str = DEFAULT_COLLECTION,
+        strategy: str | None = None,
         cancel: threading.Event | None = None,
     ) -> AsyncIterator[Event]:
         """Yield events without blocking the event loop; see `events`."""
@@ -220,7 +236,9 @@ class Localsmith:
 
         stop = cancel or threading.Event()
         stream = iterate_in_thread(
-            lambda: self.events(question, history=history, collection=collection, cancel=stop)
+            lambda: self.events(
+                question, history=history, collection=collection, strategy=strategy, cancel=stop
+            )
         )
         try:
             async for event in stream:
@@ -229,11 +247,16 @@ class Localsmith:
             stop.set()
 
     @cached_property
-    def strategy(self) -> RagStrategy:
-        """Retrieval-augmented generation as a LangChain `Runnable[Question, Answer]`."""
-        from .agents.rag import RagStrategy
+    def strategies(self) -> Strategies:
+        """Every strategy by its name, each a LangChain `Runnable[Question, Answer]`."""
+        from .strategies import Strategies
 
-        return RagStrategy(self.engine, self.library, self.settings.answer, self.settings.retrieval.k)
+        return Strategies(self)
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy of the setting `answer.strategy`."""
+        return self.strategies[self.settings.answer.strategy]
 
     @cached_property
     def chat_model(self) -> BaseChatModel:
@@ -315,7 +338,7 @@ class Localsmith:
                 self._library.close()
                 self._embedder_process.close()
                 self._library = None
-        for name in ("_parser", "conversations"):
+        for name in ("strategies", "_parser", "conversations"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
@@ -363,16 +386,17 @@ class Localsmith:
             stop=self._closing,
         )
 
-    def _wait_for_parts(self, cancel: threading.Event | None) -> Iterator[Event]:
-        """Yield where loading stands until both parts are there or one has failed."""
+    def _wait_for_parts(self, cancel: threading.Event | None, *, needs_embedder: bool) -> Iterator[Event]:
+        """Yield where loading stands until the parts are there or one has failed."""
         self.warm_up()
-        while waiting := [state for state in self.loading if state.state == "loading"]:
+        while waiting := [state for state in self.loading[: 1 + needs_embedder] if state.state == "loading"]:
             if cancel is not None and cancel.is_set():
                 return
             share = None if waiting[0].progress is None else round(100 * waiting[0].progress)
             yield Progress("loading", share, None if share is None else 100, waiting[0].detail)
             time.sleep(LOADING_POLL_S)
-        self._embedder.result()
+        if needs_embedder:
+            self._embedder.result()
 
 
 def _as_question(question: str | Question, history: Sequence[Message], collection: str) -> Question:
