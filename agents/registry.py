@@ -142,7 +142,7 @@ def _cot(num_samples: int) -> Callable[[StrategyParts], Strategy]:
     def build(parts: StrategyParts) -> Strategy:
         from .cot import CotStrategy
 
-        return CotStrategy(parts.model, parts.answer, num_samples=num_samples)
+        return CotStrategy(parts.model, parts.answer, num_samples=_samples(parts, num_samples))
 
     return build
 
@@ -151,9 +151,16 @@ def _pal(num_samples: int) -> Callable[[StrategyParts], Strategy]:
     def build(parts: StrategyParts) -> Strategy:
         from .pal import PalStrategy
 
-        return PalStrategy(parts.model, parts.sandbox(), parts.answer, num_samples=num_samples)
+        return PalStrategy(
+            parts.model, parts.sandbox(), parts.answer, num_samples=_samples(parts, num_samples)
+        )
 
     return build
+
+
+def _samples(parts: StrategyParts, usual: int) -> int:
+    """Return how many samples vote; a strategy of one sample never votes."""
+    return usual if usual == 1 else parts.answer.num_samples or usual
 
 
 def _react(parts: StrategyParts) -> Strategy:

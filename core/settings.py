@@ -84,6 +84,9 @@ class RetrievalSettings(_Section):
     parse_timeout_s: float = Field(120.0, gt=0, description="A parser that takes longer is stopped.")
     parse_memory_bytes: int = Field(2_000_000_000, ge=100_000_000, description="Memory a parser may take.")
     undo_days: float = Field(7.0, ge=0, description="Days that a removed document can be restored.")
+    library_dir: Path | None = Field(
+        None, description="Folder of the document library; none for one in the data folder."
+    )
 
 
 class AnswerSettings(_Section):
@@ -93,6 +96,9 @@ class AnswerSettings(_Section):
     max_tokens: int = Field(400, ge=1, description="Longest completion, reserved in the window.")
     temperature: float = Field(0.0, ge=0, le=2, description="0 for greedy decoding.")
     seed: int = Field(7, ge=0, description="Seed of the sampler.")
+    num_samples: int = Field(
+        0, ge=0, le=64, description="Samples that vote in cot-sc and pal-vote; 0 for the usual number of each."
+    )
     strategy: str = Field(
         "auto", description='How a question is answered where nothing is chosen: "auto", "rag", "cot", ….'
     )
@@ -189,6 +195,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     answer: AnswerSettings = AnswerSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     memory: MemorySettings = MemorySettings()
     ui: UiSettings = UiSettings()
     serve: ServeSettings = ServeSettings()
@@ -220,7 +227,7 @@ class Settings(BaseSettings):
     @property
     def library_dir(self) -> Path:
         """Folder of the document library."""
-        return self.home / "library"
+        return self.retrieval.library_dir or self.home / "library"
 
     @property
     def sandbox_cache_dir(self) -> Path:

@@ -1,7 +1,7 @@
 """Questions and articles from JSON Lines files, each row checked.
 
 Place in the data's way: two files -> typed rows -> `evaluation.rag`. The fields are those of SQuAD-like sets:
-a question names its article and paragraph by index; an article has a title and paragraphs.
+a question names its article and paragraph by index; an article has a title and paragraphs, or one text.
 
 Example:
     questions = load_questions(Path("questions.jsonl"), articles=load_articles(Path("articles.jsonl")))
@@ -9,13 +9,13 @@ Example:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import EvaluationError
+from .json_lines import bad_field, json_rows, text_field, texts_field, typed_field
 
 PARAGRAPH_SEPARATOR = "\n\n"
 
@@ -71,11 +71,12 @@ def load_articles(path: Path) -> list[Article]:
     """
     articles: list[Article] = []
     taken: set[str] = set()
-    for line, row in _rows(path):
-        title = _field(path, line, row, "title", str)
-        paragraphs = _field(path, line, row, "paragraphs", list)
-        if not paragraphs or not all(isinstance(text, str) and text.strip() for text in paragraphs):
-            raise _bad(path, line, "paragraphs", "must be texts, at least one, none of them empty")
+    for line, row in json_rows(path):
+        title = typed_field(path, line, row, "title", str)
+        is_passage = "text" in row and "paragraphs" not in row
+        paragraphs = (
+            (text_field(path, line, row, "text"),) if is_passage else texts_field(path, line, row, "paragraphs")
+        )
         name = _file_name(title, len(articles), taken)
         articles.append(Article(name, tuple(" ".join(text.split()) for text in paragraphs)))
     if not articles:
@@ -96,16 +97,16 @@ def load_questions(path: Path, articles: Sequence[Article], limit: int | None = 
     """
     questions: list[GoldQuestion] = []
     ids: set[str] = set()
-    for line, row in _rows(path):
+    for line, row in json_rows(path):
         if limit is not None and len(questions) >= limit:
             break
         question = _question(path, line, row)
         if question.id in ids:
-            raise _bad(path, line, "id", f"{question.id!r} is taken by a line above")
+            raise bad_field(path, line, "id", f"{question.id!r} is taken by a line above")
         if not 0 <= question.article < len(articles):
-            raise _bad(path, line, "article", f"must be from 0 to {len(articles) - 1}")
+            raise bad_field(path, line, "article", f"must be from 0 to {len(articles) - 1}")
         if not 0 <= question.paragraph < len(articles[question.article].paragraphs):
-            raise _bad(path, line, "paragraph", f"article {question.article} has no such paragraph")
+            raise bad_field(path, line, "paragraph", f"article {question.article} has no such paragraph")
         ids.add(question.id)
         questions.append(question)
     if not questions:
@@ -114,53 +115,12 @@ def load_questions(path: Path, articles: Sequence[Article], limit: int | None = 
 
 
 def _question(path: Path, line: int, row: dict[str, Any]) -> GoldQuestion:
-    answers = _field(path, line, row, "answers", list)
-    if not answers or not all(isinstance(text, str) and text.strip() for text in answers):
-        raise _bad(path, line, "answers", "must be texts, at least one, none of them empty")
-    text = _field(path, line, row, "question", str)
-    if not text.strip():
-        raise _bad(path, line, "question", "must not be empty")
     return GoldQuestion(
-        _field(path, line, row, "id", str),
-        _field(path, line, row, "article", int),
-        _field(path, line, row, "paragraph", int),
-        text,
-        tuple(answers),
-    )
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, row) of every line that is not blank."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise EvaluationError(f"{path} can't be read: {exc.strerror}.") from exc
-    except UnicodeDecodeError as exc:
-        raise EvaluationError(f"{path} is not UTF-8 text.", hint="Save it as JSON Lines in UTF-8.") from exc
-    for line, raw in enumerate(text.split("\n"), start=1):
-        if not raw.strip():
-            continue
-        try:
-            row = json.loads(raw)
-        except ValueError as exc:
-            raise EvaluationError(f"{path}, line {line}: not valid JSON ({exc}).") from exc
-        if not isinstance(row, dict):
-            raise EvaluationError(f"{path}, line {line}: must be a JSON object.")
-        yield line, row
-
-
-def _field(path: Path, line: int, row: dict[str, Any], name: str, kind: type) -> Any:
-    if name not in row:
-        raise _bad(path, line, name, "is missing")
-    if not isinstance(row[name], kind) or isinstance(row[name], bool):
-        raise _bad(path, line, name, f"must be of type {kind.__name__}, not {type(row[name]).__name__}")
-    return row[name]
-
-
-def _bad(path: Path, line: int, field: str, problem: str) -> EvaluationError:
-    return EvaluationError(
-        f"{path}, line {line}, field {field!r}: {problem}.",
-        hint="docs/reference/evaluation.md describes the files.",
+        typed_field(path, line, row, "id", str),
+        typed_field(path, line, row, "article", int),
+        typed_field(path, line, row, "paragraph", int),
+        text_field(path, line, row, "question"),
+        texts_field(path, line, row, "answers"),
     )
 
 

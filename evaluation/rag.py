@@ -22,15 +22,14 @@ Example:
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 from ..core.errors import EvaluationError
-from ..core.sentences import sentence_spans
 from ..core.types import Answer, Delta, Event, Final, Passage
+from .final_answers import short_answer
 from .journal import Journal
 from .metrics import bootstrap, contains_answer, exact_match, f1, recall_at
 from .question_files import Article, GoldQuestion
@@ -42,8 +41,6 @@ OnRecord = Callable[[int, int], None]
 """Called with (questions done, questions in all)."""
 
 NUM_SEARCHED = 5
-_MARKER = re.compile(r"\[\d+(?:, \d+)*\]")
-_EMPHASIS = "*_`\"'“”‘’ "
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +92,6 @@ class Record:
     seconds_to_first_token: float
     model_seconds: float
     embedder_seconds: float
-
-
-def short_answer(text: str) -> str:
-    """Return the part of an answer that is compared with the gold answers; it never looks at them.
-
-    Args:
-        text: An answer as shown.
-
-    Returns:
-        The first line up to its first citation marker or its first sentence's end, whichever comes first,
-        without emphasis, quotes, a marker in front and the mark at the end.
-    """
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    line = next((part for part in _MARKER.split(lines[0]) if part.strip(_EMPHASIS)), "")
-    spans = sentence_spans(line)
-    first = line[spans[0][0] : spans[0][1]] if spans else line
-    return first.strip(_EMPHASIS).rstrip(".!,;:").strip(_EMPHASIS)
 
 
 def is_relevant(passage: Passage, question: GoldQuestion, article: Article) -> bool:

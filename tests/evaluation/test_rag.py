@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from localsmith.core.errors import EvaluationError
 from localsmith.core.types import Answer, Chunk, Citation, Delta, Event, Final, Passage, Usage
+from localsmith.evaluation.final_answers import short_answer
 from localsmith.evaluation.journal import Journal
 from localsmith.evaluation.question_files import Article, GoldQuestion, load_articles, load_questions
-from localsmith.evaluation.rag import Record, is_relevant, rag_figures, run_rag, short_answer
+from localsmith.evaluation.rag import Record, is_relevant, rag_figures, run_rag
 from localsmith.evaluation.results import write_results
 
 ARTICLES = (
