@@ -106,6 +106,11 @@ def strategy_info(name: str) -> StrategyInfo:
     )
 
 
+def checkpoints_path(state_dir: Path) -> Path:
+    """Return the SQLite file of unfinished runs of `react`."""
+    return state_dir / "react.sqlite3"
+
+
 def build_strategy(name: str, parts: StrategyParts) -> Strategy:
     """Build a strategy; its file and what it needs are loaded here.
 
@@ -135,7 +140,7 @@ def _direct(parts: StrategyParts) -> Strategy:
 def _few_shot(parts: StrategyParts) -> Strategy:
     from .few_shot import FewShotStrategy
 
-    return FewShotStrategy(parts.model, (), parts.answer)
+    return FewShotStrategy(parts.model, None, parts.answer, embedder=parts.embedder)
 
 
 def _cot(num_samples: int) -> Callable[[StrategyParts], Strategy]:
@@ -163,10 +168,15 @@ def _samples(parts: StrategyParts, usual: int) -> int:
     return usual if usual == 1 else parts.answer.num_samples or usual
 
 
+def _num_samples(parts: StrategyParts, usual: int) -> int:
+    """Return how many samples vote: the setting counts for strategies that vote at all."""
+    return usual if usual == 1 else parts.answer.num_samples or usual
+
+
 def _react(parts: StrategyParts) -> Strategy:
     from .react import ReactStrategy
 
-    checkpoints = parts.state_dir / "react.sqlite3"
+    checkpoints = checkpoints_path(parts.state_dir)
     return ReactStrategy(parts.model, parts.tools(), parts.answer, checkpoints=checkpoints)
 
 

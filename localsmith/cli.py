@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli_documents, cli_evaluate, cli_models, cli_serve
+from . import cli_documents, cli_evaluate, cli_mcp, cli_models, cli_runs, cli_serve
 
 if TYPE_CHECKING:
     from .core.types import Answer
@@ -31,8 +31,10 @@ app = typer.Typer(
 app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_documents.app, name="documents")
 app.add_typer(cli_evaluate.app, name="evaluate")
+app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_serve.keys_app, name="keys")
 app.command()(cli_serve.serve)
+app.command()(cli_mcp.mcp)
 
 Model = Annotated[
     str | None, typer.Option(help="Catalog name of the chat model, or openai://HOST:PORT/MODEL.")
@@ -40,6 +42,10 @@ Model = Annotated[
 Collection = Annotated[str | None, typer.Option(help="Collection to search.")]
 Seconds = Annotated[
     float | None, typer.Option("--seconds", help="Time budget for reading, in seconds to the first token.")
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(help="How to answer: auto, rag, direct, few-shot, cot, cot-sc, pal, pal-vote, react."),
 ]
 
 
@@ -54,11 +60,13 @@ def ask(
     collection: Collection = None,
     model: Model = None,
     seconds: Seconds = None,
+    strategy: Strategy = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
 ) -> None:
-    """Answer one question from documents, with citations."""
+    """Answer one question, from documents with citations or in the way that --strategy names."""
     from .core.types import DEFAULT_COLLECTION, Question
-    from .terminal import show_ingest, show_run, show_sources
+    from .terminal import show_ingest, show_sources
+    from .terminal_runs import show_question
 
     files = [*(docs or ()), *(more_docs or ())]
     with _open(model, seconds) as ls:
@@ -74,16 +82,22 @@ def ask(
                 raise typer.Exit(1)
         asked = Question(question, collection=name, document_ids=ids)
         if json:
-            _print_json(ls.ask(asked))
+            _print_json(ls.ask(asked, strategy=strategy))
             return
-        show_sources(show_run(lambda cancel: ls.events(asked, cancel=cancel)))
+        show_sources(show_question(ls, asked, strategy))
 
 
 @app.command()
-def chat(collection: Collection = None, model: Model = None, seconds: Seconds = None) -> None:
+def chat(
+    collection: Collection = None,
+    model: Model = None,
+    seconds: Seconds = None,
+    strategy: Strategy = None,
+) -> None:
     """Talk with your documents in the terminal; an empty line or Ctrl-D ends it."""
     from .core.types import DEFAULT_COLLECTION, Message, Question
-    from .terminal import console, show_run, show_sources
+    from .terminal import console, show_sources
+    from .terminal_runs import show_question
 
     history: list[Message] = []
     with _open(model, seconds) as ls:
@@ -91,7 +105,7 @@ def chat(collection: Collection = None, model: Model = None, seconds: Seconds = 
         console.print("Ask about your documents. Ctrl-C stops an answer, Ctrl-D ends the chat.")
         while text := _read_line():
             asked = Question(text, tuple(history), collection or DEFAULT_COLLECTION)
-            answer = show_run(lambda cancel, asked=asked: ls.events(asked, cancel=cancel))  # type: ignore[misc]
+            answer = show_question(ls, asked, strategy)
             show_sources(answer)
             history += [Message("user", text), Message("assistant", answer.text)]
 

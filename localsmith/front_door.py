@@ -40,6 +40,8 @@ from .models.remote.address import RemoteAddress, is_remote
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+    from .agents.approval import Approval
+    from .agents.checkpoints import UnfinishedRun
     from .agents.strategy import Strategy
     from .core.conversations import ConversationStore
     from .models.embedding.embedder import EmbedderProcess
@@ -194,6 +196,32 @@ class Localsmith:
             return
         asked = _as_question(question, history, collection)
         yield from self.strategies[info.name].events(asked, cancel=cancel)
+
+    def resume(
+        self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
+    ) -> Generator[Event, None, None]:
+        """Go on with a run that was interrupted, or that waits for a person's word on a call.
+
+        Args:
+            run_id: The run: `ApprovalNeeded.run_id`, or one of `unfinished_runs`.
+            approval: What the person decided; None where no call waits.
+            cancel: Setting it ends the run with what there is.
+
+        Yields:
+            Events, as `events` does.
+
+        Raises:
+            AgentError: There is no such run, it is at work, or a call waits and nothing was decided.
+        """
+        yield from self._wait_for_parts(cancel, needs_embedder=True)
+        if cancel is not None and cancel.is_set():
+            yield Final(Answer("", "cancelled", trace_id=run_id))
+            return
+        yield from self.strategies.resume(run_id, approval, cancel=cancel)
+
+    def unfinished_runs(self, user: str | None = None) -> list[UnfinishedRun]:
+        """Return the runs that `resume` can go on with, the latest first; `user` None for everybody's."""
+        return self.strategies.unfinished_runs(user)
 
     async def aask(
         self,

@@ -11,16 +11,20 @@ Example:
 from __future__ import annotations
 
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .agents.registry import StrategyParts, build_strategy, strategy_info
+from .agents.registry import StrategyParts, build_strategy, checkpoints_path, strategy_info
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
+    from .agents.approval import Approval
+    from .agents.checkpoints import Checkpoints, UnfinishedRun
     from .agents.strategy import Strategy
     from .agents.tools.tool import Tool
     from .core.contracts import Sandbox
+    from .core.types import Event
     from .front_door import Localsmith
 
 
@@ -51,6 +55,57 @@ class Strategies:
                 self._built[name] = build_strategy(name, self._parts())
             return self._built[name]
 
+    def sandbox(self) -> Sandbox:
+        """Return the sandbox that all strategies share; it is chosen at the first call.
+
+        Raises:
+            SandboxError: None can run here.
+        """
+        from .agents.sandbox import choose_sandbox
+
+        with self._lock:
+            if self._sandbox is None:
+                settings = self._front.settings
+                self._sandbox = choose_sandbox(settings.sandbox, settings.home / "sandbox")
+            return self._sandbox
+
+    def resume(
+        self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
+    ) -> Generator[Event, None, None]:
+        """Go on with an unfinished run of `react`, chosen by name or by the planner.
+
+        Args:
+            run_id: The run: its answer's `trace_id`, or `ApprovalNeeded.run_id`.
+            approval: What a person decided on the call that waits; None where none waits.
+            cancel: Setting it ends the run with what there is.
+
+        Raises:
+            AgentError: There is no such run, it is at work, or a call waits and nothing was decided.
+        """
+        from .agents.react import ReactStrategy
+
+        strategy = self["react"]
+        assert isinstance(strategy, ReactStrategy)
+        return strategy.resume(run_id, approval, cancel=cancel)
+
+    def unfinished_runs(self, user: str | None = None) -> list[UnfinishedRun]:
+        """Return the runs that can be resumed, the latest first; the model need not be loaded.
+
+        Args:
+            user: Only this user's; None for everybody's.
+        """
+        return self._checkpoints.list(user)
+
+    def forget_run(self, run_id: str) -> None:
+        """Delete an unfinished run; one that is not there is no error."""
+        self._checkpoints.forget(run_id)
+
+    @cached_property
+    def _checkpoints(self) -> Checkpoints:
+        from .agents.checkpoints import Checkpoints
+
+        return Checkpoints(checkpoints_path(self._front.settings.home))
+
     def close(self) -> None:
         """Stop what they share; they are built anew when they are asked for again."""
         with self._lock:
@@ -62,22 +117,13 @@ class Strategies:
         return StrategyParts(
             model=front.engine,
             retriever=front.library,
-            sandbox=self._shared_sandbox,
+            sandbox=self.sandbox,
             tools=self._tools,
             state_dir=front.settings.home,
             answer=front.settings.answer,
             k=front.settings.retrieval.k,
             embedder=lambda: front.embedder,
         )
-
-    def _shared_sandbox(self) -> Sandbox:
-        from .agents.sandbox import choose_sandbox
-
-        with self._lock:
-            if self._sandbox is None:
-                settings = self._front.settings
-                self._sandbox = choose_sandbox(settings.sandbox, settings.home / "sandbox")
-            return self._sandbox
 
     def _tools(self) -> Sequence[Tool]:
         return ()

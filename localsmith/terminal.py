@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from .core.types import Answer, Delta, Event, Final
+from .core.types import Answer, ApprovalNeeded, Delta, Event, Final, Step, StepEnded
 from .core.types import Progress as RunProgress
 
 if TYPE_CHECKING:
@@ -29,15 +29,28 @@ STAGES = {
     "reading": "Reading",
     "answering": "Answering",
     "checking": "Checking citations",
+    "planning": "Choosing a way to answer",
+    "thinking": "Thinking",
+    "programming": "Writing a program",
+    "running": "Running",
+    "voting": "Voting",
 }
+# Steps that a person wants to follow; the others are in `--json` and in the trace.
+_SHOWN_STEPS = frozenset({"plan", "sample", "vote", "program", "tool", "remember"})
+_MAX_OUTPUT_LINES = 12
+_MAX_LINE_CHARS = 200
 console = Console(stderr=True, highlight=False)
 
 
-def show_run(make_events: Callable[[threading.Event], Iterable[Event]]) -> Answer:
-    """Print the answer as it comes; Ctrl-C stops the model and keeps what is there.
+def show_run(
+    make_events: Callable[[threading.Event], Iterable[Event]],
+    on_approval: Callable[[ApprovalNeeded], None] | None = None,
+) -> Answer:
+    """Print the answer as it comes, and each step as it ends; Ctrl-C stops the model and keeps what is there.
 
     Args:
         make_events: Starts the run, given the event that cancels it.
+        on_approval: Called with the call that waits for a person, where one does; the run ends with it.
 
     Returns:
         The answer.
@@ -59,17 +72,52 @@ def show_run(make_events: Callable[[threading.Event], Iterable[Event]]) -> Answe
             status.stop()
             sys.stdout.write(event.text)
             sys.stdout.flush()
+        elif isinstance(event, StepEnded):
+            _show_step(event.step)
+        elif isinstance(event, ApprovalNeeded) and on_approval is not None:
+            on_approval(event)
         elif isinstance(event, Final):
             answer = event.answer
     status.stop()
-    sys.stdout.write("\n")
+    if answer.text:
+        sys.stdout.write("\n")
     return answer
+
+
+def printable(text: str) -> str:
+    """Return a line in which nothing steers the terminal: a tool or a document may have written it."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _show_step(step: Step) -> None:
+    """Print what a step did; of a program and a call also what went in and what came out."""
+    if step.kind not in _SHOWN_STEPS:
+        return
+    style = "yellow" if step.is_error else "cyan"
+    console.print(f"{step.kind}: {printable(step.summary)}", style=style, markup=False)
+    if step.kind in ("program", "tool"):
+        for label, text in (("", step.prompt), ("→ ", step.output)):
+            _show_lines(label, text)
+
+
+def _show_lines(label: str, text: str) -> None:
+    lines = text.strip().splitlines()
+    for number, line in enumerate(lines[:_MAX_OUTPUT_LINES]):
+        mark = label if number == 0 else " " * len(label)
+        console.print(f"    {mark}{printable(line)[:_MAX_LINE_CHARS]}", style="dim", markup=False)
+    if len(lines) > _MAX_OUTPUT_LINES:
+        console.print(f"    … {len(lines) - _MAX_OUTPUT_LINES} more lines", style="dim", markup=False)
 
 
 def show_sources(answer: Answer) -> None:
     """Print where the answer comes from, and what it cost, to standard error."""
-    if answer.stop_reason == "cancelled":
-        console.print("Stopped.", style="yellow")
+    words = {
+        "cancelled": "Stopped.",
+        "step_limit": "Ended at the limit of steps; the answer may be incomplete.",
+        "time_limit": "Ended at the limit of time; the answer may be incomplete.",
+    }
+    if answer.stop_reason in words:
+        console.print(words[answer.stop_reason], style="yellow")
     seen = set()
     for citation in answer.citations:
         if citation.number in seen:
