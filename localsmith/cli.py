@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli_documents, cli_evaluate, cli_mcp, cli_models, cli_runs, cli_serve
+from . import cli_documents, cli_evaluate, cli_mcp, cli_models, cli_runs, cli_serve, cli_traces
 
 if TYPE_CHECKING:
     from .core.types import Answer
@@ -32,6 +32,7 @@ app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_documents.app, name="documents")
 app.add_typer(cli_evaluate.app, name="evaluate")
 app.add_typer(cli_runs.app, name="runs")
+app.add_typer(cli_traces.app, name="traces")
 app.add_typer(cli_serve.keys_app, name="keys")
 app.command()(cli_serve.serve)
 app.command()(cli_mcp.mcp)

@@ -64,7 +64,9 @@ def serve(
 
 def parts_of(ls: Localsmith) -> ServedParts:
     """Return what the server serves, from the front door; nothing in it waits for a part to load."""
+    from .agents.registry import STRATEGIES
     from .serving.parts import ServedParts
+    from .strategies import NamedStrategy
 
     def model() -> ServedModel:
         _require_ready(loading()[0])
@@ -86,7 +88,7 @@ def parts_of(ls: Localsmith) -> ServedParts:
     return ServedParts(
         model=model,
         embedder=embedder,
-        strategies={"rag": ls},
+        strategies={name: NamedStrategy(ls, name) for name in STRATEGIES},
         collections=collections,
         loading=loading,
     )
@@ -97,7 +99,9 @@ def create(
     name: Name,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="What it is good for: chat, documents, embeddings, metrics; repeat for several."),
+        typer.Option(
+            help="What it is good for: chat, documents, embeddings, python, metrics; repeat for several."
+        ),
     ] = None,
 ) -> None:
     """Make a key and show it, once; without --scope it is good for chat, documents and embeddings."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .agents.strategy import Strategy
     from .agents.tools.tool import Tool
     from .core.contracts import Sandbox
-    from .core.types import Event
+    from .core.types import Event, Question
     from .front_door import Localsmith
 
 
@@ -127,3 +127,22 @@ class Strategies:
 
     def _tools(self) -> Sequence[Tool]:
         return ()
+
+
+class NamedStrategy:
+    """One strategy of a front door, which waits for what it needs when it is asked; the server serves these.
+
+    Args:
+        front_door: Whose it is.
+        name: Its name.
+    """
+
+    def __init__(self, front_door: Localsmith, name: str) -> None:
+        self._front = front_door
+        self._name = name
+
+    def events(
+        self, question: Question, *, cancel: threading.Event | None = None
+    ) -> Generator[Event, None, None]:
+        """Run; see `Localsmith.events`."""
+        return self._front.events(question, strategy=self._name, cancel=cancel)

@@ -76,6 +76,28 @@ def ids_of(db: sqlite3.Connection, document_ids: Sequence[str]) -> list[int]:
     return [row[0] for row in rows]
 
 
+def text_of(db: sqlite3.Connection, document_id: str) -> str | None:
+    """Return a searchable document's text, put together from its chunks; None where there is none.
+
+    What stands between two chunks is white space; its characters are counted, so that offsets hold.
+    """
+    rows = db.execute(
+        "SELECT k.start_char, k.text FROM documents d JOIN collections c ON c.id = d.collection_id "
+        "LEFT JOIN chunks k ON k.document_seq = d.seq "
+        "WHERE d.id = ? AND d.removed_at IS NULL AND c.removed_at IS NULL ORDER BY k.position",
+        (document_id,),
+    ).fetchall()
+    if not rows:
+        return None
+    parts, length = [], 0
+    for start, text in rows:
+        if start is None or start + len(text) <= length:
+            continue  # a document without chunks, or a chunk within the one before
+        parts += ["\n" * (start - length), text[max(0, length - start) :]]
+        length = start + len(text)
+    return "".join(parts)
+
+
 def vectors(
     db: sqlite3.Connection, chunk_ids: Sequence[int], embedder: str
 ) -> dict[int, npt.NDArray[np.float32]]:

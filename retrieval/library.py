@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import structlog
 
 from ..core.contracts import Embedder
-from ..core.errors import StorageError
+from ..core.errors import IndexNotFoundError, StorageError
 from ..core.settings import RetrievalSettings
 from ..core.types import DEFAULT_COLLECTION, Document, Passage
-from . import collection_rows, document_rows, upkeep
+from . import chunk_rows, collection_rows, document_rows, upkeep
 from .collection_rows import CollectionInfo
 from .document_rows import RemovedDocument
 from .ingest import FileAdded, FileDuplicate, FileFailed, IngestEvent, run_ingest
@@ -180,6 +180,18 @@ class Library:
         """
         with self._store.read() as db:
             return document_rows.document(db, document_id).document
+
+    def text(self, document_id: str) -> str:
+        """Return a searchable document's text; passages and citations count its characters.
+
+        Raises:
+            IndexNotFoundError: There is none with this id, or it was removed.
+        """
+        with self._store.read() as db:
+            text = chunk_rows.text_of(db, document_id)
+        if text is None:
+            raise IndexNotFoundError(f"There is no document {document_id!r}.", hint="List the documents.")
+        return text
 
     def document_path(self, document_id: str) -> Path:
         """Return where the document's original file is kept; read it, never write it.

@@ -31,6 +31,7 @@ SCOPES = {
     "chat": "chat and completions",
     "documents": "strategies that read the document library, such as localsmith/rag",
     "embeddings": "embeddings",
+    "python": "programs in the sandbox, over MCP",
     "metrics": "the Prometheus figures",
 }
 DEFAULT_SCOPES = ("chat", "documents", "embeddings")

@@ -1,0 +1,1 @@
+"""The MCP server: other assistants ask, search and compute here, over stdio or HTTP."""
