@@ -52,6 +52,12 @@ class StorageError(LocalsmithError):
     """The disk is full, read-only or broken; what was stored before is unharmed."""
 
 
+class TelemetryError(LocalsmithError):
+    """The collector that traces are sent to can't be reached or refuses them; they stay in the store."""
+
+    retryable = True
+
+
 class ModelError(LocalsmithError):
     """Base of errors about the model."""
 

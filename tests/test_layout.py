@@ -56,6 +56,7 @@ BEHIND = {
     "uvicorn": {"serving/server.py"},
     "prometheus_client": {"serving/metrics.py"},
     "orjson": {"serving/json_bytes.py"},
+    "opentelemetry": {"core/telemetry.py"},
 }
 
 
@@ -224,7 +225,7 @@ def unlisted_libraries(root: Path) -> set[str]:
     """Return the distributions that the code imports but pyproject.toml does not list."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["train"], *extras["remote"]]
+    requirements = [*project["dependencies"], *extras["train"], *extras["remote"], *extras["telemetry"]]
     listed = {canonical(re.match(r"[\w.-]+", line)[0]) for line in requirements}  # type: ignore[index]
     owners = importlib.metadata.packages_distributions()
     found = set()

@@ -80,11 +80,17 @@ def main(front_door_factory: Callable[[], FrontDoor] = local_front_door) -> None
         services = _services(front_door_factory)
         documents.render(services.front, services.ingests)
 
+    def traces_page() -> None:
+        from localsmith.ui import traces
+
+        traces.render(_services(front_door_factory).front)
+
     pages = {
         "chat": st.Page(chat_page, title="Chat", icon=":material/chat:", url_path="chat", default=True),
         "documents": st.Page(
             documents_page, title="Documents", icon=":material/folder_open:", url_path="documents"
         ),
+        "traces": st.Page(traces_page, title="Traces", icon=":material/timeline:", url_path="traces"),
     }
     page = st.navigation(list(pages.values()), position="hidden")
     st.session_state["pages"] = pages
