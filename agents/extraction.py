@@ -53,7 +53,7 @@ def final_answer(text: str, form: AnswerFormat = "auto") -> str | None:
         form: What kind of answer is asked for; "auto" where that isn't known, which takes what is said to be
             the answer and else the last number.
     """
-    stated = _stated(text)
+    stated = stated_answer(text)
     if form == "text" or (form == "auto" and stated):
         return stated
     in_statement = _of_form(stated, form, is_first=True) if stated else None
@@ -72,11 +72,15 @@ def comparable(answer: str, form: AnswerFormat = "auto") -> str:
     return " ".join(answer.casefold().strip(" .,;:!?").split())
 
 
-def number_of(text: str) -> str | None:
+def number_of(text: str, num_decimals: int | None = None) -> str | None:
     """Return the number that a text consists of, as digits, or None where it is none or has other words.
 
     "$1,234.50" gives "1234.5", "3/4" gives "0.75", "1 1/2 cups" gives "1.5", "25%" gives "25", "1/3" stays
     "1/3". A unit of up to four words may follow.
+
+    Args:
+        text: The text.
+        num_decimals: Digits kept behind the point; None for all.
     """
     text = text.translate(_MINUS).strip(_MARKUP).replace("\\$", "$").replace("\\%", "%")
     negative = text.startswith("-") and text[1:2] in _CURRENCY
@@ -84,7 +88,8 @@ def number_of(text: str) -> str | None:
     value, end = _leading_number(text)
     if value is None or len(text) > MAX_ANSWER_CHARS or not _UNIT_AFTER.fullmatch(text, end):
         return None
-    return _written(-value if negative else value)
+    value = -value if negative else value
+    return _written(value if num_decimals is None else round(value, num_decimals))
 
 
 def _leading_number(text: str) -> tuple[Fraction | None, int]:
@@ -119,8 +124,8 @@ def _written(value: Fraction) -> str:
     return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)
 
 
-def _stated(text: str) -> str | None:
-    """Return what the text says is the answer; of several statements, the last."""
+def stated_answer(text: str) -> str | None:
+    """Return what the text says is the answer, the last of several; None where it doesn't say."""
     if boxed := _boxed(text):
         return boxed
     lines = text[-20 * MAX_ANSWER_CHARS :].splitlines()

@@ -35,7 +35,7 @@ class Sample:
         text: What the model wrote.
         usage: What it cost.
         finish_reason: Why it ended; "cancelled" for one that was stopped on the way.
-        mean_logprob: Mean log-probability of its tokens, at most 0; None where the sampling parameters ask for
+        mean_logprob: Mean log-probability of its tokens, at most 0; None where the parameters ask for
             none.
         seed: The seed it was drawn with.
     """

@@ -94,3 +94,39 @@ def in_words(votes: Sequence[Vote], num_samples: int) -> str:
     if not votes:
         return f"None of {num_samples} samples came to an answer"
     return ", ".join(f"{vote.answer} ({vote.count} of {num_samples})" for vote in votes)
+
+
+class Ballot:
+    """A vote in progress.
+
+    Args:
+        num_samples: Samples that will have been drawn at its end.
+        is_weighted: Whether the larger sum of weights wins; see `tally`.
+    """
+
+    def __init__(self, num_samples: int, *, is_weighted: bool = False) -> None:
+        self.num_samples = num_samples
+        self.is_weighted = is_weighted
+        self._answers: list[str | None] = []
+        self._weights: list[float] = []
+
+    def add(self, answer: str | None, mean_logprob: float | None = None) -> None:
+        """Note what a sample says; None for one without an answer."""
+        self._answers.append(answer)
+        self._weights.append(weight_of(mean_logprob))
+
+    @property
+    def votes(self) -> tuple[Vote, ...]:
+        """The answers so far, the winner first."""
+        return tally(self._answers, self._weights, is_weighted=self.is_weighted)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether no sample that is left can change the winner."""
+        num_left = self.num_samples - len(self._answers)
+        return is_decided(self.votes, num_left, is_weighted=self.is_weighted)
+
+    @property
+    def summary(self) -> str:
+        """How it stands, in one line for people."""
+        return in_words(self.votes, len(self._answers))
