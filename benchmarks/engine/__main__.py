@@ -9,12 +9,13 @@ import argparse
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import psutil
 from localsmith.core.errors import LocalsmithError
-from localsmith.evaluation.results import write_results
+from localsmith.evaluation.results import machine, write_results
 
 from ..llama_server import SetupError
 from .conditions import QUIET_CORES, foreign_cores_now, state_now, versions
@@ -87,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
             result = WORKLOADS[name](bench)
             figures |= result.figures
             raw[name] = {
+                "machine": machine(),  # an earlier run's workloads may be from another one
+                "date": date.today().isoformat(),
                 "rounds": result.raw,
                 "wall_s": round(time.monotonic() - begun, 1),
                 "load": state_now(),
