@@ -170,8 +170,7 @@ class Question:
         document_ids: Only these documents; empty for all of the collection.
         user: Who asks; the engine shares itself fairly between users. "" where there is but one.
         priority: "interactive" where a person waits, "batch" for work that gives way.
-        conversation_id: The conversation, whose running summary stands for its oldest turns; "" where there is
-            none to keep a summary of.
+        conversation_id: The conversation, whose running summary stands for its oldest turns; "" for none.
     """
 
     text: str
@@ -531,12 +530,14 @@ class ApprovalNeeded:
         tool: Name of the tool.
         arguments: What it would be called with, JSON.
         reason: Why it needs approval, for people.
+        call: Which call of the run it is, from 1, so that a word on it can't be taken for the next one's.
     """
 
     run_id: str
     tool: str
     arguments: str
     reason: str = ""
+    call: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,12 +50,20 @@ BEHIND = {
     "datasets": {"training"},
     "streamlit": {"ui"},
     "typer": {"localsmith"},
+    "langgraph": {"agents/react_graph.py", "agents/checkpoints.py"},
     "langchain_openai": {"models/remote/chat.py", "models/remote/model.py"},
     "pypdfium2": {"retrieval", "ui"},
     "fastapi": {"serving"},
     "uvicorn": {"serving/server.py"},
     "prometheus_client": {"serving/metrics.py"},
     "orjson": {"serving/json_bytes.py"},
+    "mcp": {
+        "agents/tools/mcp.py",
+        "agents/tools/mcp_connection.py",
+        "serving/mcp/server.py",
+        "serving/mcp/stdio.py",
+        "serving/mcp/http.py",
+    },
     "opentelemetry": {"core/telemetry.py"},
 }
 
@@ -225,7 +233,8 @@ def unlisted_libraries(root: Path) -> set[str]:
     """Return the distributions that the code imports but pyproject.toml does not list."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras["train"], *extras["remote"], *extras["telemetry"]]
+    used = ("train", "remote", "mcp", "telemetry")
+    requirements = [*project["dependencies"], *(line for name in used for line in extras[name])]
     listed = {canonical(re.match(r"[\w.-]+", line)[0]) for line in requirements}  # type: ignore[index]
     owners = importlib.metadata.packages_distributions()
     found = set()
