@@ -1,14 +1,14 @@
-"""The sandbox of bubblewrap: this machine's Python without network, files to write, or other processes (Linux).
+r"""The sandbox of bubblewrap (Linux): this machine's Python without network, files to write, other processes.
 
 Place in the data's way: where WebAssembly is not compiled, PAL and the Python tool -> `BubblewrapSandbox.run`
--> `bwrap` -> `worker.py native` -> `ProgramResult`. Four walls: namespaces of its own with a read-only root that
-holds the system's libraries and Python only; no capabilities; limits on memory, processor time, files; and a seccomp
-filter that leaves computing, reading and printing. Starting a process, a fork bomb included, is denied by that
-filter, not by a count.
+-> `bwrap` -> `worker.py native` -> `ProgramResult`. Four walls: namespaces of its own with a read-only root
+that holds the system's libraries and Python only; no capabilities; limits on memory, processor time and
+files; and a seccomp filter that leaves computing, reading and printing. Starting a process, a fork bomb
+included, is denied by that filter, not by a count.
 
 Example:
     >>> BubblewrapSandbox(SandboxSettings()).run("print(6 * 7)").stdout  # doctest: +SKIP
-    '42\\n'
+    '42\n'
 """
 
 from __future__ import annotations

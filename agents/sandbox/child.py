@@ -1,10 +1,10 @@
-"""The parent's end of a worker process: one start, one program at a time, never longer than allowed.
+r"""The parent's end of a worker process: one start, one program at a time, never longer than allowed.
 
 Place in the data's way: `wasm.WasmSandbox` -> `WorkerChild` -> frames -> `worker`.
 
 Example:
     >>> WorkerChild(command).ask({"program": "print(1)", ...}, wait_s=5)  # doctest: +SKIP
-    {'exit_code': 0, 'stdout': '1\\n', ...}
+    {'exit_code': 0, 'stdout': '1\n', ...}
 """
 
 from __future__ import annotations

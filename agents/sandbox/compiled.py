@@ -1,8 +1,8 @@
 """The compiled CPython of the WebAssembly sandbox: where it is kept, whether it is there, how it is made.
 
 Place in the data's way: `localsmith setup` compiles once (a minute or two, 2.4 GB of memory for that time);
-`choose_sandbox` looks whether that has been done; the worker only loads the file. What was compiled by one version of the
-runtime, from one module, on one processor has a folder of its own, so nothing stale is ever loaded.
+`choose_sandbox` looks whether that has been done; the worker only loads the file. What was compiled by one
+version of the runtime, from one module, for one processor has a folder of its own, so nothing stale is loaded.
 
 Example:
     >>> compile_module(settings.sandbox_cache_dir, lambda share, left_s: None)  # doctest: +SKIP

@@ -1,10 +1,10 @@
-"""What a run came to, in the words a model can use: status, traceback with source lines, limits with numbers.
+r"""What a run came to, in the words a model can use: status, traceback with source lines, limits with numbers.
 
 Place in the data's way: `wasm` and `bubblewrap` hand in how the program ended, `ProgramResult` comes out.
 
 Example:
-    >>> error_text('  File "<program>", line 1, in <module>\\nZeroDivisionError: division by zero', "1/0")
-    'Traceback (most recent call last):\\n  line 1: 1/0\\nZeroDivisionError: division by zero'
+    >>> error_text('  File "<program>", line 1, in <module>\nZeroDivisionError: division by zero', "1/0")
+    'Traceback (most recent call last):\n  line 1: 1/0\nZeroDivisionError: division by zero'
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""The sandbox of WebAssembly: CPython compiled for it, without files, network, processes or environment.
+r"""The sandbox of WebAssembly: CPython compiled for it, without files, network, processes or environment.
 
-Place in the data's way: PAL and the Python tool -> `WasmSandbox.run` -> a warm worker process -> `ProgramResult`.
-The program sees an empty machine: what it can do to the host is not forbidden but absent. Time is limited by
-epoch interruption, also inside C code; a worker that is late or dies all the same is killed and replaced.
+Place in the data's way: PAL and the Python tool -> `WasmSandbox.run` -> a warm worker process ->
+`ProgramResult`. The program sees an empty machine: what it could do to the host is not forbidden but absent.
+Time is limited by epoch interruption, also inside C code; a worker that is late or dies all the same is
+killed and replaced.
 
 Example:
     >>> with WasmSandbox(compiled_folder(cache), SandboxSettings()) as sandbox:  # doctest: +SKIP
     ...     sandbox.run("print(6 * 7)").stdout
-    '42\\n'
+    '42\n'
 """
 
 from __future__ import annotations

@@ -3,17 +3,17 @@
 Place in the data's way: a script, so that it is there in a fraction of a second. It gives up what it never
 needs before the first program runs, and has three modes:
 
-- `wasm FOLDER PARENT_PID FILTER`: holds the compiled CPython, takes requests on standard input and answers each on
-  what was standard output. It compiles nothing: a module that doesn't fit is an error, because compiling would
-  take a minute and gigabytes. Without the right to start processes or open sockets, even a hole in the
+- `wasm FOLDER PARENT_PID FILTER`: holds the compiled CPython, takes requests on standard input and answers each
+  on what was standard output. It compiles nothing: a module that doesn't fit is an error, because compiling
+  would take a minute and gigabytes. Without the right to start processes or open sockets, even a hole in the
   WebAssembly runtime leads nowhere.
 - `compile FOLDER`: makes that module, and ends.
 - `native`: inside bubblewrap; takes one request, limits itself and becomes the program.
 
 Frames, both ways: four bytes little-endian length, then that many bytes of UTF-8 JSON. A request is
 {"program", "timeout_s", "memory_bytes", "output_bytes"} (native: {"program", "timeout_s", "memory_bytes",
-"filter", "paths"}), a reply {"exit_code", "stdout", "stderr", "trapped", "truncated"} or {"error"}; the first reply
-is {"ready"} or {"error"}.
+"filter", "paths"}), a reply {"exit_code", "stdout", "stderr", "trapped", "truncated"} or {"error"}; the first
+reply is {"ready"} or {"error"}.
 
 Example:
     python agents/sandbox/worker.py wasm FOLDER PARENT_PID FILTER_HEX
