@@ -1,11 +1,11 @@
-"""The answer that a text states, found without looking at the gold answer.
+r"""The answer that a text states, found without looking at the gold answer.
 
-Place in the data's way: an answer as shown to a person -> what it says is the answer -> `evaluation.grading`.
-The strategies cut their answers out in their own way; this is a second, independent reading, so that a fault
-there is no fault of the grades.
+Place in the data's way: an answer as shown to a person -> what it says is the answer ->
+`evaluation.grading`. The strategies cut their answers out in their own way; this is a second, independent
+reading, so that a fault there is no fault of the grades.
 
 Example:
-    >>> stated_answer("3 boxes of 6 make 18.\\n**The answer is $18.**"), numbers("1,018 of 3/4")
+    >>> stated_answer("3 boxes of 6 make 18.\n**The answer is $18.**"), numbers("1,018 of 3/4")
     ('$18.', [Number(value=1018.0, num_decimals=0), Number(value=0.75, num_decimals=0)])
 """
 
@@ -31,9 +31,11 @@ _STATEMENT = re.compile(
     r"|\\boxed[ \t]*\{",
     re.IGNORECASE,
 )
+_CITATION_BEHIND = re.compile(r"(?<=[\w.)%])[ \t]*\[\d+(?:, \d+)*\]")
 _NUMBER = re.compile(
-    r"(?<![\w)])-?[ \t]?[$€£¥₹]?[ \t]?-?(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d{1,300})?(?:\.(?P<part>\d{1,300}))?"
-    r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w))?(?:[ \t]*/[ \t]*(?P<divisor>\d{1,15})(?![\d/]))?"
+    r"(?<![\w)])(?:-?[$€£¥₹][ \t]?-?|-)?(?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d{1,300})?"
+    r"(?:\.(?P<part>\d{1,300}))?(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w))?"
+    r"(?:[ \t]*/[ \t]*(?P<divisor>\d{1,15})(?![\d/]))?"
 )
 
 
@@ -89,7 +91,8 @@ def short_answer(text: str) -> str:
 
 
 def numbers(text: str) -> list[Number]:
-    """Return the numbers of a text in order: 1,234.50, -3, $5, .5, 2e6, 3/4."""
+    """Return the numbers of a text in order, citations left out: 1,234.50, -3, $5, .5, 2e6, 3/4."""
+    text = _CITATION_BEHIND.sub(" ", text)
     text = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text[-MAX_READ_CHARS:].translate(_MINUS))
     text = text.replace("{,}", ",").replace("\\$", "$").replace("\\", " ")
     return [number for found in _NUMBER.finditer(text) if (number := _number(found)) is not None]

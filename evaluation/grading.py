@@ -36,7 +36,7 @@ class Grade:
         value: 1 for right, 0 for wrong; F1 of words where the task is answered in free text.
         explanation: What was compared, in one line for people.
         prediction: What was taken from the text as its answer; None where nothing could be.
-        is_exact: Whether it equals the gold answer after normalisation; the same as `value` but for free text.
+        is_exact: Whether it equals the gold answer after normalisation.
     """
 
     value: float
@@ -67,8 +67,8 @@ class Grader(Protocol):
 class NumberGrader:
     """The answer is a number.
 
-    The number in the stated answer counts, behind the last "=" there; without a statement, the text's last number
-    (Wei et al. 2022, "Chain-of-Thought Prompting Elicits Reasoning in Large Language Models", appendix).
+    The number in the stated answer counts, behind the last "=" there; without a statement, the last one of
+    all (Wei et al. 2022, "Chain-of-Thought Prompting Elicits Reasoning in Large Language Models", appendix).
     """
 
     target: float
@@ -120,8 +120,8 @@ class Option:
 class ChoiceGrader:
     """The answer is one of a few options, named by a letter or by its words.
 
-    Counted is the option that the stated answer names first; without a statement, the one that the text begins
-    with; else the last one named in its last line; else the last one named at all.
+    Counted is the option that the stated answer names first; without a statement, the one that the text
+    begins with; else the last one named in its last line; else the last one named at all.
 
     Attributes:
         options: All there are.

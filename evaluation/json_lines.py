@@ -1,7 +1,7 @@
 """Rows of JSON Lines files, each checked, each fault named by line and field.
 
-Place in the data's way: a file -> rows -> `evaluation.question_files` and `evaluation.tasks`, which make typed
-questions of them.
+Place in the data's way: a file -> rows -> `evaluation.question_files` and `evaluation.tasks`, which make
+typed questions of them.
 
 Example:
     for line, row in json_rows(Path("questions.jsonl")):

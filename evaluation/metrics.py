@@ -109,15 +109,15 @@ def bootstrap(values: Sequence[float], seed: int = 7) -> Interval:
 def wilson(num_right: int, num: int) -> Interval:
     """Return a proportion with its 95 % score interval.
 
-    Unlike the textbook's interval it stays within 0 and 1 and has about its nominal coverage for small samples
-    and for proportions near 0 or 1.
+    Unlike the textbook's interval it stays within 0 and 1 and has about its nominal coverage for small
+    samples and for proportions near 0 or 1.
 
     Args:
         num_right: Successes.
         num: Trials; 0 gives the interval of ignorance, 0 to 1.
 
-    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference"; recommended by
-    Brown, Cai and DasGupta (2001), "Interval Estimation for a Binomial Proportion", section 5.
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference";
+    recommended by Brown, Cai and DasGupta (2001), "Interval Estimation for a Binomial Proportion", section 5.
 
     Raises:
         ValueError: There are more successes than trials, or fewer than none.
@@ -130,7 +130,8 @@ def wilson(num_right: int, num: int) -> Interval:
     weight = _Z**2 / num
     centre = (share + weight / 2) / (1 + weight)
     half = _Z * math.sqrt(share * (1 - share) / num + weight / (4 * num)) / (1 + weight)
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    # At 0 and 1 the bound is the share itself, but for rounding.
+    return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
 def _best(score: Callable[[str], float], golds: Sequence[str]) -> float:

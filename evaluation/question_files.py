@@ -75,7 +75,9 @@ def load_articles(path: Path) -> list[Article]:
         title = typed_field(path, line, row, "title", str)
         is_passage = "text" in row and "paragraphs" not in row
         paragraphs = (
-            (text_field(path, line, row, "text"),) if is_passage else texts_field(path, line, row, "paragraphs")
+            (text_field(path, line, row, "text"),)
+            if is_passage
+            else texts_field(path, line, row, "paragraphs")
         )
         name = _file_name(title, len(articles), taken)
         articles.append(Article(name, tuple(" ".join(text.split()) for text in paragraphs)))

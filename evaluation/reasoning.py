@@ -1,7 +1,7 @@
 """Measures a strategy on questions with known answers: how often it is right, and what an answer costs.
 
-Place in the data's way: tasks and a strategy, handed in as anything with `events` -> several questions at once,
-since the engine computes them in one batch -> one `Record` a question, kept in a journal -> figures.
+Place in the data's way: tasks and a strategy, handed in as anything with `events` -> several questions at
+once, since the engine computes them in one batch -> one `Record` a question, kept in a journal -> figures.
 
 Example:
     records = run_tasks(load_tasks(path, limit=100), strategy, at_once=8)
@@ -10,6 +10,8 @@ Example:
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +49,9 @@ QUESTION_FAILURES: tuple[type[LocalsmithError], ...] = (
     ToolExecutionError,
 )
 LIMITS = ("step_limit", "time_limit")
+# A turn of ReAct as Yao et al. (2023, section 2) have it: a thought, an action, and our line for its input.
+_ACTION = re.compile(r"\s*(?:Thought:[^\n]*\n)?\s*Action:[^\n]*(?:\n\s*Input:(?P<input>.*))?", re.DOTALL)
+_REFUSED = re.compile(r"arguments\b")
 
 
 class AskedStrategy(Protocol):
@@ -78,7 +83,7 @@ class Record:
         completion_tokens: Tokens generated.
         num_samples: Completions that voted or were written beside each other.
         num_tool_calls: Calls of tools.
-        num_malformed_calls: Those of them that no tool could take; see `is_malformed`.
+        num_malformed_calls: Calls that no tool could take; see the function of this name.
         begun_at: Seconds since the epoch.
         seconds: Wall time of the run, beside the others that ran at once.
         trace_id: Identifier of the run.
@@ -132,33 +137,58 @@ def run_tasks(
         KeyboardInterrupt: The person stopped it; what had ended by then is in the journal.
         LocalsmithError: What no other question would escape either, such as a sandbox that can't run.
     """
-    records = {task.id: record for task in tasks if journal and (record := journal.get(task.id))}
-    left = [task for task in tasks if task.id not in records]
-    if on_record:
-        on_record(len(records), len(tasks))
+    progress = _Progress(len(tasks), journal, on_record)
+    progress.begin([record for task in tasks if (record := _kept(journal, task))])
     cancel = threading.Event()
     with ThreadPoolExecutor(at_once, thread_name_prefix="localsmith-evaluate") as pool:
+        left = [task for task in tasks if task.id not in progress.records]
         futures = [pool.submit(_ask, task, strategy, collection, cancel) for task in left]
         try:
-            for record in _records(futures):
-                records[record.id] = record
-                if journal:
-                    journal.add(record.id, record)
-                if on_record:
-                    on_record(len(records), len(tasks))
+            for future in as_completed(futures):
+                progress.keep(future)
         finally:
             cancel.set()
             pool.shutdown(cancel_futures=True)
-    return [records[task.id] for task in tasks]
+            for future in futures:  # those that ended before they were told to
+                if not future.cancelled() and future.exception() is None:
+                    progress.keep(future)
+    return [progress.records[task.id] for task in tasks]
 
 
-def _records(futures: Sequence[Future[Record | None]]) -> Iterator[Record]:
-    for future in as_completed(futures):
-        if (record := future.result()) is not None:
-            yield record
+def _kept(journal: Journal[Record] | None, task: Task) -> Record | None:
+    return None if journal is None else journal.get(task.id)
 
 
-def _ask(task: Task, strategy: AskedStrategy, collection: str | None, cancel: threading.Event) -> Record | None:
+class _Progress:
+    """The records so far, each kept once."""
+
+    def __init__(self, num_tasks: int, journal: Journal[Record] | None, on_record: OnRecord | None) -> None:
+        self.records: dict[str, Record] = {}
+        self._num_tasks = num_tasks
+        self._journal = journal
+        self._on_record = on_record
+
+    def begin(self, records: Sequence[Record]) -> None:
+        self.records = {record.id: record for record in records}
+        self._tell()
+
+    def keep(self, future: Future[Record | None]) -> None:
+        record = future.result()
+        if record is None or record.id in self.records:
+            return
+        self.records[record.id] = record
+        if self._journal is not None:
+            self._journal.add(record.id, record)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_record:
+            self._on_record(len(self.records), self._num_tasks)
+
+
+def _ask(
+    task: Task, strategy: AskedStrategy, collection: str | None, cancel: threading.Event
+) -> Record | None:
     """Return what came of a question; None where it was stopped on the way."""
     begun_at, begun = time.time(), time.perf_counter()
     question = Question(task.text, collection=collection, priority="batch")
@@ -202,7 +232,7 @@ def _record(task: Task, answer: Answer | None, failure: str, begun_at: float, se
         completion_tokens=shown.usage.completion_tokens,
         num_samples=sum(step.kind == "sample" for step in steps),
         num_tool_calls=len(calls),
-        num_malformed_calls=sum(map(is_malformed, calls)),
+        num_malformed_calls=num_malformed_calls(steps),
         begun_at=begun_at,
         seconds=seconds,
         trace_id=shown.trace_id,
@@ -214,6 +244,24 @@ def all_steps(steps: Sequence[Step]) -> Iterator[Step]:
     for step in steps:
         yield step
         yield from all_steps(step.steps)
+
+
+def num_malformed_calls(steps: Sequence[Step]) -> int:
+    """Count the calls that no tool could take, by what the model wrote and not by what was made of it.
+
+    Such is a turn that names an action whose input is no JSON object, as when it was cut, and a call whose
+    arguments its tool's schema refused.
+    """
+    turns = (_ACTION.match(step.output) for step in steps if step.kind == "generate")
+    refused = (step.is_error and _REFUSED.match(step.output) for step in steps if step.kind == "tool")
+    return sum(turn is not None and not _is_object(turn["input"]) for turn in turns) + sum(map(bool, refused))
+
+
+def _is_object(text: str | None) -> bool:
+    try:
+        return isinstance(json.loads(text or ""), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def reasoning_figures(records: Sequence[Record]) -> dict[str, float]:

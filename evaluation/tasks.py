@@ -1,8 +1,8 @@
 """Questions with known answers from any JSON Lines file; what kind a row is, its fields tell.
 
-Place in the data's way: a file -> one `Task` a row, which is the text to ask and the grader of what comes back
--> `evaluation.reasoning`. `FORMS` is the list of what is recognised; docs/reference/evaluation.md has it in
-words.
+Place in the data's way: a file -> one `Task` a row, which is the text to ask and the grader of what comes
+back -> `evaluation.reasoning`. `FORMS` is the list of what is recognised; docs/reference/evaluation.md has it
+in words.
 
 Example:
     for task in load_tasks(Path("gsm8k/test.jsonl"), limit=100):
@@ -88,13 +88,14 @@ class Form:
     read: Callable[[Row], tuple[str, Grader, str]]
 
 
-def load_tasks(path: Path, limit: int | None = None) -> list[Task]:
+def load_tasks(path: Path, limit: int | None = None, context: str = "") -> list[Task]:
     """Read the questions of a file.
 
     Args:
         path: JSON Lines; see `FORMS` for the rows that are recognised. A row's `context`, where it has one,
             goes before its question. Further fields are ignored.
         limit: Only the first so many; None for all.
+        context: A text put before every question, for files whose rows lean on one; "" for none.
 
     Raises:
         EvaluationError: A row is of no known form, or not as its form wants it; line and field are named.
@@ -103,13 +104,13 @@ def load_tasks(path: Path, limit: int | None = None) -> list[Task]:
     for line, row in json_rows(path):
         if limit is not None and len(tasks) >= limit:
             break
-        tasks.append(_task(Row(path, line, row)))
+        tasks.append(_task(Row(path, line, row), context))
     if not tasks:
         raise EvaluationError(f"{path} has no rows.")
     return tasks
 
 
-def _task(row: Row) -> Task:
+def _task(row: Row, shared: str) -> Task:
     form = next(
         (form for form in FORMS if row.fields.keys() >= set(form.fields) and form.fits(row.fields)), None
     )
@@ -121,8 +122,8 @@ def _task(row: Row) -> Task:
             hint=f"Accepted are rows with {known}.",
         )
     question, grader, solution = form.read(row)
-    context = row.text("context") if row.fields.get("context") else ""
-    parts = (context.strip(), question.strip(), grader.instruction)
+    own = row.text("context") if row.fields.get("context") else ""
+    parts = (shared.strip(), own.strip(), question.strip(), grader.instruction)
     return Task(str(row.line), "\n\n".join(part for part in parts if part), grader, solution)
 
 
@@ -138,7 +139,9 @@ def _read_claim(row: Row) -> tuple[str, Grader, str]:
 
 def _read_scores(row: Row) -> tuple[str, Grader, str]:
     scores = row.fields["target_scores"]
-    are_numbers = isinstance(scores, dict) and all(isinstance(score, int | float) for score in scores.values())
+    are_numbers = isinstance(scores, dict) and all(
+        isinstance(score, int | float) for score in scores.values()
+    )
     if not are_numbers or len(scores) < 2 or not any(score > 0 for score in scores.values()):
         raise row.bad("target_scores", "must give at least two options a number, a right one more than 0")
     right = {name for name, score in scores.items() if score > 0}
@@ -181,7 +184,9 @@ def _grader_of_words(question: str, target: str) -> Grader:
 def _options(question: str) -> tuple[tuple[Option, ...], tuple[Option, ...]]:
     """Return the options that a question lists by letters, and those by dashes."""
     listed = _OPTIONS.split(question)[-1] if _OPTIONS.search(question) else ""
-    lettered = tuple(Option(f"({letter})", (text,) * bool(text)) for letter, text in _LETTER_OPTION.findall(listed))
+    lettered = tuple(
+        Option(f"({letter})", (text,) * bool(text)) for letter, text in _LETTER_OPTION.findall(listed)
+    )
     return lettered, tuple(map(Option, _DASH_OPTION.findall(listed)))
 
 
@@ -240,7 +245,9 @@ FORMS = (
         lambda row: isinstance(row["answer"], bool),
         _read_truth,
     ),
-    Form(("question", "answer"), "a solution with #### and a number, as in GSM8K", _is_solution, _read_solution),
+    Form(
+        ("question", "answer"), "a solution with #### and a number, as in GSM8K", _is_solution, _read_solution
+    ),
     Form(
         ("question", "answer"),
         "a few words, as in HotpotQA",

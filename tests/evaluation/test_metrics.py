@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localsmith.evaluation.metrics import bootstrap, contains_answer, exact_match, f1, normalize, recall_at
+from localsmith.evaluation.metrics import (
+    bootstrap,
+    contains_answer,
+    exact_match,
+    f1,
+    normalize,
+    recall_at,
+    wilson,
+)
 
 # Worked by hand from the official SQuAD 1.1 script's rules: lower case, no punctuation, no articles, single
 # spaces; F1 = 2 * shared tokens / (predicted + gold tokens); the best gold answer counts.
@@ -67,3 +75,30 @@ def test_the_bootstrap_interval_is_that_of_the_normal_approximation_for_a_large_
     assert found.low == pytest.approx(0.3 - half, abs=0.005)
     assert found.high == pytest.approx(0.3 + half, abs=0.005)
     assert bootstrap(values) == found
+
+
+# Source: Newcombe (1998), "Two-sided confidence intervals for the single proportion: comparison of seven
+# methods", table I, method 3 (score, no continuity correction).
+@pytest.mark.parametrize(
+    ("num_right", "num", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_the_interval_of_a_proportion_is_that_of_the_table(
+    num_right: int, num: int, low: float, high: float
+) -> None:
+    interval = wilson(num_right, num)
+    assert interval.mean == pytest.approx(num_right / num)
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_the_interval_of_a_proportion_holds_it_and_stays_a_proportion(num_right: int, num_wrong: int) -> None:
+    interval = wilson(num_right, num_right + num_wrong)
+    assert 0 <= interval.low <= interval.mean <= interval.high <= 1
+    mirrored = wilson(num_wrong, num_right + num_wrong)
+    assert interval.high == pytest.approx(1 - mirrored.low)
+
+
+def test_more_successes_than_trials_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 of 2"):
+        wilson(3, 2)
