@@ -1,7 +1,8 @@
-"""What is remembered of people and of long conversations, in one SQLite file that they can read and change.
+"""What is remembered of people and of long conversations, in one SQLite file of their own.
 
-Place in the data's way: `agents/memory.py` writes facts a person said and the running summary of a conversation,
-and reads them for the next question; the Memory page and `localsmith memory` show, edit and delete the same rows.
+Place in the data's way: `agents/memory.py` writes what a person said of themselves and the running summary of
+a conversation, and reads both for the next question; the Memory page and `localsmith memory` show, edit and
+delete the same rows.
 
 Example:
     >>> import tempfile, pathlib
@@ -86,7 +87,8 @@ class MemoryStore:
         fact = Fact(uuid.uuid4().hex, user, text, origin, conversation_id, turn_id, now, now)
         with self._database.transaction() as connection:
             known = connection.execute(
-                f"SELECT {FACT_COLUMNS} FROM facts WHERE user = ? AND normalised = ? AND forgotten_at IS NULL",
+                f"SELECT {FACT_COLUMNS} FROM facts"
+                " WHERE user = ? AND normalised = ? AND forgotten_at IS NULL",
                 (user, normalised(text)),
             ).fetchone()
             if known is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli_documents, cli_evaluate, cli_mcp, cli_models, cli_runs, cli_serve, cli_traces
+from . import cli_documents, cli_evaluate, cli_mcp, cli_memory, cli_models, cli_runs, cli_serve, cli_traces
 
 if TYPE_CHECKING:
     from .core.types import Answer
@@ -33,6 +33,7 @@ app.add_typer(cli_documents.app, name="documents")
 app.add_typer(cli_evaluate.app, name="evaluate")
 app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_traces.app, name="traces")
+app.add_typer(cli_memory.app, name="memory")
 app.add_typer(cli_serve.keys_app, name="keys")
 app.command()(cli_serve.serve)
 app.command()(cli_mcp.mcp)
@@ -96,16 +97,21 @@ def chat(
     strategy: Strategy = None,
 ) -> None:
     """Talk with your documents in the terminal; an empty line or Ctrl-D ends it."""
+    import uuid
+
     from .core.types import DEFAULT_COLLECTION, Message, Question
     from .terminal import console, show_sources
     from .terminal_runs import show_question
 
     history: list[Message] = []
+    conversation_id = uuid.uuid4().hex
     with _open(model, seconds) as ls:
         ls.warm_up()
         console.print("Ask about your documents. Ctrl-C stops an answer, Ctrl-D ends the chat.")
         while text := _read_line():
-            asked = Question(text, tuple(history), collection or DEFAULT_COLLECTION)
+            asked = Question(
+                text, tuple(history), collection or DEFAULT_COLLECTION, conversation_id=conversation_id
+            )
             answer = show_question(ls, asked, strategy)
             show_sources(answer)
             history += [Message("user", text), Message("assistant", answer.text)]
