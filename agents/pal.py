@@ -1,8 +1,8 @@
 """The model writes a program, the sandbox runs it, and what it returns is the answer.
 
 Place in the data's way: a `Question` -> a prompt with worked programs -> a program -> the sandbox -> its
-result as an `Answer`; an error goes back to the model a few times. Several programs may vote. The model puts the
-question into code, Python does the calculating.
+result as an `Answer`; an error goes back to the model a few times. Several programs may vote. The model puts
+the question into code, Python does the calculating.
 
 Source: Gao et al. 2023, "PAL: Program-aided Language Models", section 3 (programs) and section 4 (a majority
 of several).

@@ -26,7 +26,7 @@ MAX_ERROR_CHARS = 600
 
 _MARK = "<<the result>>"
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python3?|py)?[ \t]*$", re.IGNORECASE | re.MULTILINE)
-_BEGINNING = re.compile(r"^(?:def|import|from|@|#)\b?", re.MULTILINE)
+_BEGINNING = re.compile(r"^(?:def |import |from |@|#)", re.MULTILINE)
 _PLAIN_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 _NOTHING = {"None", "nan", "inf", "-inf", ""}
 
