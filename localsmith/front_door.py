@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .agents.checkpoints import UnfinishedRun
     from .agents.strategy import Strategy
     from .core.conversations import ConversationStore
+    from .core.traces import TraceStore
     from .models.embedding.embedder import EmbedderProcess
     from .models.engine import Engine
     from .models.remote.model import RemoteModel
@@ -195,7 +196,7 @@ class Localsmith:
             yield Final(Answer("", "cancelled"))
             return
         asked = _as_question(question, history, collection)
-        yield from self.strategies[info.name].events(asked, cancel=cancel)
+        yield from self.strategies.events(info.name, asked, cancel=cancel)
 
     def resume(
         self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
@@ -280,6 +281,11 @@ class Localsmith:
         from .strategies import Strategies
 
         return Strategies(self)
+
+    @property
+    def traces(self) -> TraceStore:
+        """The traces of all runs."""
+        return self.strategies.traces
 
     @property
     def strategy(self) -> Strategy:

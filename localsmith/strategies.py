@@ -1,7 +1,8 @@
-"""The strategies of one front door: built when they are first asked for, out of the parts it has.
+"""The strategies of one front door: built when they are first asked for, remembering and traced as they run.
 
-Place in the data's way: `Localsmith.events(question, strategy="pal")` -> here -> `agents/registry.py`, which
-knows how each is built. What they share, such as the sandbox, is made once and closed here.
+Place in the data's way: `Localsmith.events(question, strategy="pal")` -> `Strategies.events` -> memory -> the
+strategy, built by `agents/registry.py` -> its events, kept as a trace on their way. What strategies share,
+such as the sandbox, is made once and closed here.
 
 Example:
     ls = Localsmith()
@@ -15,17 +16,25 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .agents.registry import StrategyParts, build_strategy, checkpoints_path, strategy_info
+from .core.types import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from .agents.approval import Approval
     from .agents.checkpoints import Checkpoints, UnfinishedRun
+    from .agents.memory import Memory
     from .agents.strategy import Strategy
+    from .agents.tools.mcp import McpServers
     from .agents.tools.tool import Tool
     from .core.contracts import Sandbox
-    from .core.types import Event, Question
+    from .core.memory_store import MemoryStore
+    from .core.telemetry import TraceExporter
+    from .core.traces import Trace, TraceStore
+    from .core.types import Event
     from .front_door import Localsmith
+
+RESUMABLE = "react"
 
 
 class Strategies:
@@ -42,7 +51,7 @@ class Strategies:
         self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> Strategy:
-        """Return the strategy of this name.
+        """Return the strategy of this name, bare: it neither remembers nor leaves a trace.
 
         Raises:
             ConfigError: There is none of this name; the nearest is named.
@@ -55,38 +64,36 @@ class Strategies:
                 self._built[name] = build_strategy(name, self._parts())
             return self._built[name]
 
-    def sandbox(self) -> Sandbox:
-        """Return the sandbox that all strategies share; it is chosen at the first call.
+    # -- runs
 
-        Raises:
-            SandboxError: None can run here.
+    def events(
+        self, name: str, question: Question, *, cancel: threading.Event | None = None
+    ) -> Generator[Event, None, None]:
+        """Run a strategy; the run is kept as a trace, and a question of a conversation has its memory.
+
+        Args:
+            name: The strategy.
+            question: The question.
+            cancel: Setting it ends the run with what there is.
         """
-        from .agents.sandbox import choose_sandbox
+        strategy = self[name]
+        if question.conversation_id:
+            from .agents.remembering import RememberingStrategy
 
-        with self._lock:
-            if self._sandbox is None:
-                settings = self._front.settings
-                self._sandbox = choose_sandbox(settings.sandbox, settings.home / "sandbox")
-            return self._sandbox
+            strategy = RememberingStrategy(strategy, self._memory, self._front.engine.name)
+        return self._kept(strategy.events(question, cancel=cancel), question, name)
 
     def resume(
         self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
     ) -> Generator[Event, None, None]:
-        """Go on with an unfinished run of `react`, chosen by name or by the planner.
-
-        Args:
-            run_id: The run: its answer's `trace_id`, or `ApprovalNeeded.run_id`.
-            approval: What a person decided on the call that waits; None where none waits.
-            cancel: Setting it ends the run with what there is.
-
-        Raises:
-            AgentError: There is no such run, it is at work, or a call waits and nothing was decided.
-        """
+        """Go on with an unfinished run of `react`, whoever chose it; see `Localsmith.resume`."""
         from .agents.react import ReactStrategy
 
-        strategy = self["react"]
+        strategy = self[RESUMABLE]
         assert isinstance(strategy, ReactStrategy)
-        return strategy.resume(run_id, approval, cancel=cancel)
+        asked = {run.run_id: Question(run.question, user=run.user) for run in self.unfinished_runs()}
+        question = asked.get(run_id, Question(""))
+        return self._kept(strategy.resume(run_id, approval, cancel=cancel), question, RESUMABLE)
 
     def unfinished_runs(self, user: str | None = None) -> list[UnfinishedRun]:
         """Return the runs that can be resumed, the latest first; the model need not be loaded.
@@ -94,11 +101,59 @@ class Strategies:
         Args:
             user: Only this user's; None for everybody's.
         """
-        return self._checkpoints.list(user)
+        return self._checkpoints.unfinished(user)
 
     def forget_run(self, run_id: str) -> None:
-        """Delete an unfinished run; one that is not there is no error."""
+        """Delete an unfinished run; one that is not there is no error.
+
+        Raises:
+            AgentError: It is at work.
+        """
         self._checkpoints.forget(run_id)
+
+    def close(self) -> None:
+        """Stop what they share; it is made anew when it is asked for again."""
+        with self._lock:
+            self._built.clear()
+            closers = [self.__dict__.pop(name, None) for name in ("_memory", "_mcp", "_exporter")]
+            closers += [self.__dict__.pop(name, None) for name in ("_memory_store", "traces", "_checkpoints")]
+            closers.append(self._sandbox)
+            self._sandbox = None
+        for part in closers:
+            if (close := getattr(part, "close", None)) is not None:
+                close()
+
+    # -- what they share
+
+    @cached_property
+    def traces(self) -> TraceStore:
+        """Every run that was made through the front door."""
+        from .core.traces import TraceStore
+
+        return TraceStore(self._front.settings.traces_path, self._front.settings.traces)
+
+    @cached_property
+    def _exporter(self) -> TraceExporter | None:
+        settings = self._front.settings.traces
+        if not settings.otlp_endpoint:
+            return None
+        from .core.telemetry import TraceExporter
+
+        return TraceExporter(settings.otlp_endpoint, with_texts=settings.otlp_texts)
+
+    @cached_property
+    def _memory_store(self) -> MemoryStore:
+        from .core.memory_store import MemoryStore
+
+        settings = self._front.settings
+        return MemoryStore(settings.memory_path, settings.retrieval.undo_days)
+
+    @cached_property
+    def _memory(self) -> Memory:
+        from .agents.memory import Memory
+
+        front = self._front
+        return Memory(front.engine, self._memory_store, front.embedder, front.settings.memory)
 
     @cached_property
     def _checkpoints(self) -> Checkpoints:
@@ -106,18 +161,28 @@ class Strategies:
 
         return Checkpoints(checkpoints_path(self._front.settings.home))
 
-    def close(self) -> None:
-        """Stop what they share; they are built anew when they are asked for again."""
+    @cached_property
+    def _mcp(self) -> McpServers:
+        from .agents.tools.mcp import McpServers
+
+        return McpServers(self._front.settings.tools.mcp_servers)
+
+    def _kept(
+        self, events: Generator[Event, None, None], question: Question, name: str
+    ) -> Generator[Event, None, None]:
+        from .agents.recorded import record
+
         with self._lock:
-            self._built.clear()
-            self._sandbox = None
+            store, exporter = self.traces, self._exporter
+        on_kept: Callable[[Trace], None] | None = None if exporter is None else exporter.send
+        return record(events, question, store, name, model=self._front.engine.name, on_kept=on_kept)
 
     def _parts(self) -> StrategyParts:
         front = self._front
         return StrategyParts(
             model=front.engine,
             retriever=front.library,
-            sandbox=self.sandbox,
+            sandbox=self._shared_sandbox,
             tools=self._tools,
             state_dir=front.settings.home,
             answer=front.settings.answer,
@@ -125,8 +190,20 @@ class Strategies:
             embedder=lambda: front.embedder,
         )
 
+    def _shared_sandbox(self) -> Sandbox:
+        from .agents.sandbox import choose_sandbox
+
+        settings = self._front.settings
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = choose_sandbox(settings.sandbox, settings.sandbox_cache_dir)
+            return self._sandbox
+
     def _tools(self) -> Sequence[Tool]:
-        return ()
+        tools: list[Tool] = []
+        if self._front.settings.tools.mcp_servers:
+            tools += self._mcp.tools()
+        return tools
 
 
 class NamedStrategy:

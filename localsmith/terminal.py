@@ -35,8 +35,6 @@ STAGES = {
     "running": "Running",
     "voting": "Voting",
 }
-# Steps that a person wants to follow; the others are in `--json` and in the trace.
-_SHOWN_STEPS = frozenset({"plan", "sample", "vote", "program", "tool", "remember"})
 _MAX_OUTPUT_LINES = 12
 _MAX_LINE_CHARS = 200
 console = Console(stderr=True, highlight=False)
@@ -91,10 +89,13 @@ def printable(text: str) -> str:
 
 def _show_step(step: Step) -> None:
     """Print what a step did; of a program and a call also what went in and what came out."""
-    if step.kind not in _SHOWN_STEPS:
+    from .agents.telling import is_telling
+
+    if not is_telling(step):
         return
     style = "yellow" if step.is_error else "cyan"
-    console.print(f"{step.kind}: {printable(step.summary)}", style=style, markup=False)
+    kind = "thought" if step.kind == "generate" else step.kind
+    console.print(f"{kind}: {printable(step.summary)}", style=style, markup=False)
     if step.kind in ("program", "tool"):
         for label, text in (("", step.prompt), ("→ ", step.output)):
             _show_lines(label, text)

@@ -1,8 +1,8 @@
 """A question asked in the terminal, from its first event to its last, and the calls that wait for a person.
 
 Place in the data's way: `localsmith ask`, `chat` and `runs resume` -> here -> the front door's events, shown
-by `terminal.py`. Where somebody sits at the terminal, they are asked about a call that needs approval; else it
-waits.
+by `terminal.py`. Where somebody sits at the terminal, they are asked about a call that needs approval; else
+it waits.
 
 Example:
     answer = show_question(ls, Question("Delete the old reports."), "react")

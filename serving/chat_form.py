@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from ..core.types import Delta, Prefill, Progress, TokenLogprob
+from ..core.types import Delta, Prefill, Progress, StepEnded, TokenLogprob
 from ..models.chat.bare_calls import CallReader
 from ..models.chat.tool_calls import ParsedToolCall
 from .chunk_writer import ChunkWriter
+from .extension import step_told
 from .job import Completion, Run
 from .json_bytes import dumps
 from .usage import extension_of, finish_reason_of, usage_of
@@ -84,10 +85,13 @@ class ChatForm:
             out = self._writer.chunk(index, b'{"content":' + dumps(text) + b"}", logprobs)
         return out + self._calls(index, calls) if calls else out
 
-    def progress(self, index: int, event: Prefill | Progress) -> bytes:
-        """Say how far the prompt is read, or what a strategy does, where the client asked."""
+    def progress(self, index: int, event: Prefill | Progress | StepEnded) -> bytes:
+        """Say how far the prompt is read, or what a strategy does and has done, where the client asked."""
         if not self._has_progress:
             return b""
+        if isinstance(event, StepEnded):
+            step = dumps({"step": step_told(event.step)})
+            return self._writer.chunk(index, b"{}", b"null", b"null", step)
         told: dict[str, Any] = {"stage": "reading", "done": event.done, "total": event.total}
         if isinstance(event, Progress):
             told |= {"stage": event.stage, "detail": event.detail, "eta_s": event.eta_s}

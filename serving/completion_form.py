@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.types import Delta, Prefill, Progress, TokenLogprob
+from ..core.types import Delta, Prefill, Progress, StepEnded, TokenLogprob
 from .chat_form import MIN_LOGPROB
 from .chunk_writer import ChunkWriter
 from .job import Completion, Run
@@ -74,9 +74,9 @@ class CompletionForm:
         self._offsets[index] += sum(len(piece) for piece in told["tokens"])
         return self._writer.chunk(index, dumps(text), dumps(told)) if text or tokens else b""
 
-    def progress(self, index: int, event: Prefill | Progress) -> bytes:
+    def progress(self, index: int, event: Prefill | Progress | StepEnded) -> bytes:
         """Say how far the prompt is read, where the client asked."""
-        if not self._has_progress:
+        if not self._has_progress or isinstance(event, StepEnded):
             return b""
         told = {"stage": "reading", "done": event.done, "total": event.total}
         return self._writer.chunk(index, b'""', b"null", b"null", dumps({"progress": told}))

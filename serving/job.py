@@ -18,10 +18,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..core.types import Delta, FinishReason, Prefill, Progress, TokenLogprob, Usage
+from ..core.types import Delta, FinishReason, Prefill, Progress, StepEnded, TokenLogprob, Usage
 from .guard import Receive
 
-EventOfRun = Prefill | Progress | Delta
+EventOfRun = Prefill | Progress | Delta | StepEnded
 # The engine ends a request at its deadline; this much later a client that doesn't read is let go.
 UNREAD_GRACE_S = 30.0
 
@@ -74,8 +74,8 @@ class Form(Protocol):
         """Continue it."""
         ...
 
-    def progress(self, index: int, event: Prefill | Progress) -> bytes:
-        """Say how far it is before its first token; b"" where the client didn't ask."""
+    def progress(self, index: int, event: Prefill | Progress | StepEnded) -> bytes:
+        """Say how far it is, or which step has ended; b"" where the client didn't ask."""
         ...
 
     def last(self, index: int, run: Run) -> bytes:

@@ -1,8 +1,8 @@
-"""Strategies as models: `localsmith/rag` answers from a collection, with citations.
+"""Strategies as models: `localsmith/rag` answers from a collection, `localsmith/auto` as the planner chooses.
 
 Place in the data's way: a chat request whose model is `localsmith/<name>` -> a `Question` -> the strategy's
-events, run in a thread, in the shape of a generation -> the same forms as any other completion. A new
-strategy is one more entry in `ServedParts.strategies`.
+events, run in a thread, in the shape of a generation -> the same forms as any other completion, with what is
+a strategy's own from `extension.py`. A new strategy is one more entry in `ServedParts.strategies`.
 
 Example:
     name = strategy_name("localsmith/rag")
@@ -21,17 +21,18 @@ from ..core.errors import IndexNotFoundError
 from ..core.types import (
     DEFAULT_COLLECTION,
     Answer,
-    Citation,
+    ApprovalNeeded,
     Delta,
     Final,
     FinishReason,
     Message,
     Progress,
     Question,
-    Step,
+    StepEnded,
     Usage,
 )
 from .errors import bad_request
+from .extension import extension_of_answer
 from .messages import to_messages
 from .parts import Strategy
 from .schemas import ChatRequest
@@ -57,7 +58,12 @@ def strategy_name(model: str) -> str | None:
     return model.removeprefix(PREFIX) if model.startswith(PREFIX) else None
 
 
-_REASONS: dict[str, FinishReason] = {"answered": "stop", "abstained": "stop", "cancelled": "cancelled"}
+_REASONS: dict[str, FinishReason] = {
+    "answered": "stop",
+    "abstained": "stop",
+    "needs_approval": "stop",
+    "cancelled": "cancelled",
+}
 
 
 class StrategyRun:
@@ -75,6 +81,7 @@ class StrategyRun:
         self._deadline_s = deadline_s
         self._cancel = threading.Event()
         self._answer: Answer | None = None
+        self._approval: ApprovalNeeded | None = None
 
     @property
     def usage(self) -> Usage:
@@ -90,15 +97,15 @@ class StrategyRun:
 
     @property
     def extension(self) -> dict[str, Any] | None:
-        """The citations and steps, once it has ended."""
-        return _extension(self._answer) if self._answer else None
+        """The citations, the steps and the call that waits for a person, once it has ended."""
+        return extension_of_answer(self._answer, self._approval) if self._answer else None
 
     def cancel(self) -> None:
         """Stop within one step."""
         self._cancel.set()
 
-    async def __aiter__(self) -> AsyncIterator[Progress | Delta]:
-        """Yield progress and text.
+    async def __aiter__(self) -> AsyncIterator[Progress | Delta | StepEnded]:
+        """Yield progress, text and steps.
 
         Raises:
             LocalsmithError: The run failed.
@@ -109,7 +116,9 @@ class StrategyRun:
             async for event in run:
                 if isinstance(event, Final):
                     self._answer = event.answer
-                elif isinstance(event, Progress | Delta):
+                elif isinstance(event, ApprovalNeeded):
+                    self._approval = event
+                else:
                     yield event
         finally:
             timer.cancel()
@@ -163,34 +172,3 @@ def _check_roles(messages: list[Message], model: str) -> None:
             )
     if messages[-1].role != "user" or not messages[-1].content.strip():
         raise bad_request("The last message has to be the user's question.", "messages")
-
-
-def _extension(answer: Answer) -> dict[str, Any]:
-    return {
-        "stop_reason": answer.stop_reason,
-        "citations": [_citation(citation) for citation in answer.citations],
-        "steps": [_step(step) for step in answer.steps],
-        "model": answer.model,
-        "trace_id": answer.trace_id,
-        "duration_s": round(answer.duration_s, 3),
-    }
-
-
-def _citation(citation: Citation) -> dict[str, Any]:
-    chunk = citation.passage.chunk
-    return {
-        "number": citation.number,
-        "document": citation.passage.document_name,
-        "document_id": chunk.document_id,
-        "page": chunk.page,
-        "quote": citation.quote,
-        "start_char": citation.start_char,
-        "end_char": citation.end_char,
-        "claim": citation.claim,
-        "support": round(citation.support, 3),
-        "is_supported": citation.is_supported,
-    }
-
-
-def _step(step: Step) -> dict[str, Any]:
-    return {"kind": step.kind, "summary": step.summary, "duration_s": round(step.duration_s, 3)}

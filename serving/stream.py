@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from fastapi import Response
 
-from ..core.types import Delta, Prefill, Progress
+from ..core.types import Delta, Prefill, Progress, StepEnded
 from .errors import api_error
 from .guard import Receive, Scope, Send
 from .job import UNREAD_GRACE_S, EventOfRun, Feed, Job, background, cancelled_when_left
@@ -104,7 +104,7 @@ class EventStream(Response):
                 elif events is None:
                     num_open -= 1
                     out.append(form.last(index, runs[index]))
-                elif isinstance(events, Prefill | Progress):
+                elif isinstance(events, Prefill | Progress | StepEnded):
                     out.append(form.progress(index, events))
             await write(b"".join(out))
         await write(form.end(runs) + DONE)

@@ -37,7 +37,7 @@ def test_an_answer_reads_the_document_and_says_what_it_did(ls: Localsmith) -> No
     assert answer.passages[0].document_name == "handbook.md"
     assert answer.budget is not None
     assert sum(part.used_tokens for part in answer.budget.parts) == answer.budget.prompt_tokens
-    assert [step.kind for step in answer.steps][:2] == ["search", "budget"]
+    assert [step.kind for step in answer.steps][:3] == ["plan", "search", "budget"]
     assert str(answer) == answer.text != ""
     assert answer.model == "smollm2-135m"
 
