@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def iterate_in_thread(make: Callable[[], Generator[T, None, None]]) -> AsyncIterator[T]:
+async def iterate_in_thread(make: Callable[[], Generator[T, None, None]]) -> AsyncGenerator[T, None]:
     """Run a generator in a thread and yield what it yields.
 
     Args:

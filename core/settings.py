@@ -127,6 +127,30 @@ class SandboxSettings(_Section):
     output_chars: int = Field(20_000, ge=100, le=10_000_000, description="A program may print so much.")
 
 
+class McpServerSettings(_Section):
+    """A server of the Model Context Protocol whose tools agents may call."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,24}$", description="Its name here; the names of its tools begin with it."
+    )
+    command: str = Field("", description="Program to start, which talks over standard input and output.")
+    args: tuple[str, ...] = Field((), description="The program's arguments.")
+    env: dict[str, SecretStr] = Field({}, description="Environment variables it gets beside PATH and HOME.")
+    url: str = Field("", description="Address of one that runs already, as http://127.0.0.1:8001/mcp.")
+    api_key: SecretStr = Field(SecretStr(""), description="Sent to the address as a bearer token.")
+    allowed_tools: tuple[str, ...] = Field((), description="Tools that agents may see; empty for all.")
+    safe_tools: tuple[str, ...] = Field((), description="Tools that run without asking the person.")
+    timeout_s: float = Field(30.0, gt=0, le=3600, description="A call that takes longer is given up.")
+
+
+class ToolSettings(_Section):
+    """What agents may use beside the tools that come with Localsmith."""
+
+    mcp_servers: tuple[McpServerSettings, ...] = Field(
+        (), description="MCP servers, one `[[tools.mcp_servers]]` each; see docs/how-to/mcp.md."
+    )
+
+
 class UiSettings(_Section):
     """The chat in the browser."""
 
@@ -197,6 +221,7 @@ class Settings(BaseSettings):
     answer: AnswerSettings = AnswerSettings()
     sandbox: SandboxSettings = SandboxSettings()
     memory: MemorySettings = MemorySettings()
+    tools: ToolSettings = ToolSettings()
     ui: UiSettings = UiSettings()
     serve: ServeSettings = ServeSettings()
     traces: TraceSettings = TraceSettings()
@@ -314,6 +339,9 @@ def _explain(exc: ValidationError) -> str:
     for error in exc.errors():
         path = [str(part) for part in error["loc"]]
         name = ".".join(path)
+        if error["type"] == "missing":  # its input is the whole table, keys to other servers included
+            lines.append(f"{name} is missing.")
+            continue
         if error["type"] != "extra_forbidden":
             value = "***" if name.endswith("api_key") else repr(error["input"])
             lines.append(f"{name} = {value}: {error['msg']}.")
