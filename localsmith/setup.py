@@ -1,4 +1,4 @@
-"""From an empty data folder to one that can answer: models pulled, measured, chosen; welcome documents added.
+"""From an empty data folder to one that can answer: models chosen, welcome documents added, sandbox compiled.
 
 Place in the data's way: `localsmith setup` runs `set_up` before the first chat; the front door runs
 `load_engine`, which does what set-up left undone.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from .core.errors import SandboxError
 from .core.settings import Settings
 from .loading import Report
 from .models.catalog.catalog import catalog
@@ -53,9 +54,10 @@ OnStep = Callable[[SetupStep], None]
 
 
 def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) -> Choice:
-    """Pull the embedding model and the chat model this machine runs best; add the welcome documents.
+    """Pull the models this machine runs best, add the welcome documents, compile the sandbox.
 
-    What is there already is not fetched or measured again; a cut download goes on where it stopped.
+    What is there already is not made again; a cut download goes on where it stopped. A sandbox that can't be
+    compiled here is no error: the step says why, and everything but running programs works without it.
 
     Args:
         settings: The settings.
@@ -74,6 +76,8 @@ def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) ->
     choice = _remote_choice(settings) or _choose_and_pull(settings, on_step)[0]
     if with_welcome:
         _add_welcome(settings, on_step)
+    if settings.sandbox.kind != "bubblewrap":
+        _compile_sandbox(settings, on_step)
     return choice
 
 
@@ -174,3 +178,22 @@ def _add_welcome(settings: Settings, on_step: OnStep) -> None:
             if isinstance(event, FileStarted):
                 on_step(SetupStep("Welcome documents:", event.overall.done, event.overall.total))
         on_step(SetupStep("Welcome documents:", 1, 1, "are here"))
+
+
+def _compile_sandbox(settings: Settings, on_step: OnStep) -> None:
+    """Compile what runs the model's programs, so that the first program needn't wait for it."""
+    from .agents.sandbox import compile_module
+
+    step = "Sandbox for programs:"
+
+    def show(share: float, left_s: float | None) -> None:
+        left = "" if left_s is None else f", about {left_s:.0f} s left"
+        on_step(SetupStep(step, share, 1, f"compiling{left}"))
+
+    try:
+        compile_module(settings.sandbox_cache_dir, show)
+    except SandboxError as exc:
+        log.warning("sandbox_not_compiled", reason=str(exc), hint=exc.hint)
+        on_step(SetupStep(step, 0, 1, f"not compiled. {exc} {exc.hint}".rstrip()))
+        return
+    on_step(SetupStep(step, 1, 1, "is here"))

@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 WORKER = Path(__file__).with_name("worker.py")
 _WORKER_INSIDE = "/worker.py"
-_GRACE_S = 0.3
+_GRACE_S = 0.1
 _MAX_UTF8_BYTES = 4
 _STDERR_BYTES = 65_536
 _READ_BYTES = 1 << 16

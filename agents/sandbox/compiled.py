@@ -2,7 +2,7 @@
 
 Place in the data's way: `localsmith setup` compiles once (a minute or two, 2.4 GB of memory for that time);
 `choose_sandbox` looks whether that has been done; the worker only loads the file. What was compiled by one
-version of the runtime, from one module, for one processor has a folder of its own, so nothing stale is loaded.
+version of the runtime, from one module, for one processor has a folder of its own, so none is stale.
 
 Example:
     >>> compile_module(settings.sandbox_cache_dir, lambda share, left_s: None)  # doctest: +SKIP
@@ -103,7 +103,6 @@ def compile_module(cache: Path, on_progress: OnCompile = lambda share, left_s: N
             os.utime(folder)
     except OSError as exc:
         raise SandboxError(f"{cache} can't be written: {exc.strerror}.", hint="Free some space.") from exc
-    on_progress(1.0, 0.0)
     return folder
 
 

@@ -1,4 +1,4 @@
-r"""What a run came to, in the words a model can use: status, traceback with source lines, limits with numbers.
+r"""What a run came to, in words a model can use: status, traceback with source lines, limits with numbers.
 
 Place in the data's way: `wasm` and `bubblewrap` hand in how the program ended, `ProgramResult` comes out.
 

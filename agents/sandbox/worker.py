@@ -3,10 +3,10 @@
 Place in the data's way: a script, so that it is there in a fraction of a second. It gives up what it never
 needs before the first program runs, and has three modes:
 
-- `wasm FOLDER PARENT_PID FILTER`: holds the compiled CPython, takes requests on standard input and answers each
-  on what was standard output. It compiles nothing: a module that doesn't fit is an error, because compiling
-  would take a minute and gigabytes. Without the right to start processes or open sockets, even a hole in the
-  WebAssembly runtime leads nowhere.
+- `wasm FOLDER PARENT_PID FILTER`: holds the compiled CPython, takes requests on standard input and answers
+  each on what was standard output. It compiles nothing: a module that doesn't fit is an error, because
+  compiling would take a minute and gigabytes. Without the right to start processes or open sockets, even a
+  hole in the WebAssembly runtime leads nowhere.
 - `compile FOLDER`: makes that module, and ends.
 - `native`: inside bubblewrap; takes one request, limits itself and becomes the program.
 
