@@ -29,6 +29,7 @@ from ..core.types import (
     StepKind,
 )
 from ..retrieval.budget import Fitted, fit
+from .samples import Live
 from .strategy import Run
 
 
@@ -139,6 +140,20 @@ def write(
     if not written.text.strip() and not run.cancel.is_set():
         raise GenerationError("The model ended without a word.", hint="Ask again in other words.")
     return written
+
+
+def progress_of(live: Live, stage: Stage, done: int, total: int) -> Progress:
+    """Return how far samples are that are written side by side.
+
+    Args:
+        live: What has come of those that run.
+        stage: What people are told the model is doing.
+        done: Samples that have finished.
+        total: Samples in all.
+    """
+    if not live.text and live.prefill is not None:
+        return Progress("reading", live.prefill.done, live.prefill.total)
+    return Progress(stage, done, total, _newest_line(live.text))
 
 
 def sampling_of(answer: AnswerSettings) -> SamplingParams:

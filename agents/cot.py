@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Generator
@@ -26,11 +27,11 @@ from ..core.errors import ContextOverflow, GenerationError
 from ..core.settings import AnswerSettings
 from ..core.types import Delta, Event, Message, Progress, Question, StepEnded, StopReason
 from ..retrieval.budget import Fitted
-from .completion import as_text, fit_conversation, sampling_of, write
+from .completion import as_text, fit_conversation, progress_of, sampling_of, write
 from .examples import ExampleSet, load_examples
 from .extraction import AnswerFormat, comparable, final_answer, stated_answer
 from .prompts import load_prompt
-from .samples import Sample, sample_all
+from .samples import Live, Sample, sample_all
 from .strategy import Run, Strategy
 from .votes import Ballot
 
@@ -169,17 +170,23 @@ class _CotRun:
             priority=self._question.priority,
             user=self._question.user,
         )
-        for number, sample in enumerate(samples, start=1):
-            answer = self._answer_of(sample)
-            yield self._noted(number, sample, answer, begun, as_text(fitted.messages))
-            if sample.finish_reason == "cancelled":
-                continue
-            ballot.add(comparable(answer, strategy.form) if answer else None, sample.mean_logprob)
-            key = comparable(answer, strategy.form) if answer else ""
-            texts.setdefault(key, (sample.text, answer or ""))
-            yield Progress("voting", number, strategy.num_samples, ballot.summary)
-            if ballot.is_decided:
-                samples.cancel()
+        number = 0
+        with contextlib.closing(samples.live()) as parts:
+            for part in parts:
+                if isinstance(part, Live):
+                    yield progress_of(part, "thinking", number, strategy.num_samples)
+                    continue
+                number += 1
+                answer = self._answer_of(part)
+                yield self._noted(number, part, answer, begun, as_text(fitted.messages))
+                if part.finish_reason == "cancelled":
+                    continue
+                key = comparable(answer, strategy.form) if answer else None
+                ballot.add(key, part.mean_logprob)
+                texts.setdefault(key or "", (part.text, answer or ""))
+                yield Progress("voting", number, strategy.num_samples, ballot.summary)
+                if ballot.is_decided:
+                    samples.cancel()
         return (yield from self._winner(ballot, texts))
 
     def _answer_of(self, sample: Sample) -> str | None:

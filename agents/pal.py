@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -22,14 +23,14 @@ from dataclasses import replace
 from ..core.contracts import LanguageModel, Sandbox
 from ..core.errors import ContextOverflow
 from ..core.settings import AnswerSettings
-from ..core.types import Delta, Event, Message, Progress, Question, StopReason
+from ..core.types import Delta, Event, Message, Progress, Question, StepEnded, StopReason
 from ..retrieval.budget import Fitted
-from .completion import as_text, fit_conversation, sampling_of, write
+from .completion import as_text, fit_conversation, progress_of, sampling_of, write
 from .examples import ExampleSet, load_examples
 from .extraction import comparable
 from .program import Outcome, outcome, program_in, runnable
 from .prompts import load_prompt
-from .samples import sample_all
+from .samples import Live, Sample, Samples, sample_all
 from .strategy import Run, Strategy
 from .votes import Ballot
 
@@ -155,45 +156,59 @@ class _PalRun:
 
     def _voted(self, messages: tuple[Message, ...]) -> Generator[Event, None, str]:
         """Write several programs side by side, run each as it comes, and let their results vote."""
-        num, begun = self._strategy.num_samples, time.monotonic()
+        num, number, begun = self._strategy.num_samples, 0, time.monotonic()
         ballot = Ballot(num)
-        shown: dict[str, str] = {}
-        failed: tuple[str, str] | None = None
+        shown: dict[str, str] = {}  # comparable answer -> as the first program gave it
+        failed: list[tuple[str, str]] = []  # replies and what went wrong
         yield Progress("programming", 0, num, "programs side by side")
-        samples = sample_all(
+        samples = self._samples(messages)
+        with contextlib.closing(samples.live()) as parts:
+            for part in parts:
+                if isinstance(part, Live):
+                    yield progress_of(part, "programming", number, num)
+                    continue
+                number += 1
+                yield self._noted(number, part, begun, messages)
+                if part.finish_reason == "cancelled" or self._run.cancel.is_set():
+                    continue
+                done = yield from self._run_program(part.text)
+                ballot.add(comparable(done.answer) if done.answer else None)
+                if done.answer:
+                    shown.setdefault(comparable(done.answer), done.answer)
+                else:
+                    failed.append((part.text, done.error))
+                yield Progress("voting", number, num, ballot.summary)
+                if ballot.is_decided:
+                    samples.cancel()
+        yield self._run.step("vote", ballot.summary, time.monotonic())
+        if ballot.votes:
+            return shown[ballot.votes[0].answer]
+        if not failed or self._run.cancel.is_set():
+            return ""
+        messages = (*messages, *_correction(*failed[0]))
+        return (yield from self._repaired(messages, self._strategy.max_repairs))
+
+    def _samples(self, messages: tuple[Message, ...]) -> Samples:
+        return sample_all(
             self._model,
             messages,
             replace(self._sampling, temperature=self._strategy.temperature),
-            num,
+            self._strategy.num_samples,
             cancel=self._run.cancel,
             priority=self._question.priority,
             user=self._question.user,
         )
-        for number, sample in enumerate(samples, start=1):
-            is_cancelled = sample.finish_reason == "cancelled"
-            summary = f"Program {number}: " + ("stopped on the way" if is_cancelled else "written")
-            yield self._run.step(
-                "sample", summary, begun, sample.usage, prompt=as_text(messages), output=sample.text
-            )
-            if is_cancelled or self._run.cancel.is_set():
-                continue
-            done = yield from self._run_program(sample.text)
-            key = comparable(done.answer) if done.answer else None
-            ballot.add(key)
-            if key is None:
-                failed = failed or (sample.text, done.error)
-            else:
-                shown.setdefault(key, done.answer)
-            yield Progress("voting", number, num, ballot.summary)
-            if ballot.is_decided:
-                samples.cancel()
-        yield self._run.step("vote", ballot.summary, time.monotonic())
-        if ballot.votes:
-            return shown[ballot.votes[0].answer]
-        if failed is None or self._run.cancel.is_set():
-            return ""
-        messages = (*messages, *_correction(*failed))
-        return (yield from self._repaired(messages, self._strategy.max_repairs))
+
+    def _noted(self, number: int, sample: Sample, begun: float, messages: tuple[Message, ...]) -> StepEnded:
+        how = "stopped on the way" if sample.finish_reason == "cancelled" else "written"
+        return self._run.step(
+            "sample",
+            f"Program {number}: {how}",
+            begun,
+            sample.usage,
+            prompt=as_text(messages),
+            output=sample.text,
+        )
 
     def _run_program(self, reply: str) -> Generator[Event, None, Outcome]:
         """Run the program of a reply and note it."""

@@ -13,18 +13,21 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from ..core.contracts import Generation, LanguageModel
 from ..core.errors import Overloaded
-from ..core.types import Delta, FinishReason, Message, Priority, SamplingParams, Usage
+from ..core.types import Delta, FinishReason, Message, Prefill, Priority, SamplingParams, Usage
 
 # So long a sample that found the model's queue full waits before it asks again, in seconds.
 RETRY_S = 0.2
+# So often people are told how far the samples are, in seconds.
+TICK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,19 @@ class Sample:
     finish_reason: FinishReason
     mean_logprob: float | None
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How far the samples are that still run.
+
+    Attributes:
+        prefill: How far the prompt has been read; None before the first word of it.
+        text: What the one that is furthest has written; "" while the prompt is read.
+    """
+
+    prefill: Prefill | None
+    text: str
 
 
 class Samples:
@@ -68,6 +84,7 @@ class Samples:
         self._user = user
         self._seeds = deque(range(sampling.seed, sampling.seed + num))  # those not with the model yet
         self._running: dict[Future[Sample], tuple[int, Generation]] = {}
+        self._parts: dict[int, list[Prefill | Delta]] = {}  # what has come of each that runs, by seed
         self._readers = ThreadPoolExecutor(num, thread_name_prefix="localsmith-sample")
         self._is_stopped = False
 
@@ -82,7 +99,14 @@ class Samples:
             generation.cancel()
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples in the order in which they finish.
+        """Yield the samples in the order in which they finish; raises as `live` does."""
+        with contextlib.closing(self.live()) as parts:
+            for part in parts:
+                if isinstance(part, Sample):
+                    yield part
+
+    def live(self) -> Generator[Sample | Live, None, None]:
+        """Yield the samples in the order in which they finish, and twice a second how far the others are.
 
         Raises:
             ContextOverflow: Prompt plus `max_tokens` exceed the window.
@@ -113,17 +137,20 @@ class Samples:
             except Overloaded:
                 return
             seed = self._seeds.popleft()
-            self._running[self._readers.submit(_read, generation, seed)] = seed, generation
+            parts = self._parts[seed] = []
+            self._running[self._readers.submit(_read, generation, seed, parts)] = seed, generation
 
-    def _finished(self) -> Iterator[Sample]:
-        """Wait for the next to finish, or for the time to ask again."""
-        timeout = RETRY_S if self._seeds else None
+    def _finished(self) -> Iterator[Sample | Live]:
+        """Wait for the next to finish, or for the time to ask again or to tell how far they are."""
         if not self._running:
-            self._cancel_all.wait(timeout)
+            self._cancel_all.wait(RETRY_S)
             return
-        done, _ = wait(self._running, timeout, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._running, RETRY_S if self._seeds else TICK_S, return_when=FIRST_COMPLETED)
+        if not done:
+            yield self._live()
         for future in sorted(done, key=lambda future: self._running[future][0]):
             seed, _ = self._running.pop(future)
+            del self._parts[seed]
             try:
                 sample = future.result()
             except Overloaded:  # a server elsewhere says so only now
@@ -132,6 +159,12 @@ class Samples:
                     self._cancel_all.wait(RETRY_S)
                 continue
             yield sample
+
+    def _live(self) -> Live:
+        furthest = max(self._parts.values(), key=len)
+        parts = list(furthest)  # its reader goes on appending
+        prefill = next((part for part in reversed(parts) if isinstance(part, Prefill)), None)
+        return Live(prefill, "".join(part.text for part in parts if isinstance(part, Delta)))
 
 
 def sample_all(
@@ -165,12 +198,11 @@ def sample_all(
     return Samples(model, messages, sampling, num, cancel or threading.Event(), priority, user)
 
 
-def _read(generation: Generation, seed: int) -> Sample:
-    texts: list[str] = []
-    logprobs: list[float] = []
+def _read(generation: Generation, seed: int, parts: list[Prefill | Delta]) -> Sample:
     for part in generation:
-        if isinstance(part, Delta):
-            texts.append(part.text)
-            logprobs += [token.logprob for token in part.logprobs]
+        parts.append(part)
+    deltas = [part for part in parts if isinstance(part, Delta)]
+    logprobs = [token.logprob for delta in deltas for token in delta.logprobs]
     mean = sum(logprobs) / len(logprobs) if logprobs else None
-    return Sample("".join(texts), generation.usage, generation.finish_reason or "stop", mean, seed)
+    text = "".join(delta.text for delta in deltas)
+    return Sample(text, generation.usage, generation.finish_reason or "stop", mean, seed)

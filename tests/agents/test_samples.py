@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.samples import sample_all
+from localsmith.agents.samples import Live, Sample, sample_all
 from localsmith.core.errors import ContextOverflow, GenerationError, Overloaded
 from localsmith.core.settings import load_settings
 from localsmith.core.types import Message, SamplingParams
@@ -97,6 +97,15 @@ def test_a_failed_sample_fails_the_rest() -> None:
 def test_a_prompt_that_does_not_fit_is_an_error_before_anything_runs() -> None:
     with pytest.raises(ContextOverflow):
         list(sample_all(ScriptedModel([], n_ctx=20), ASKED, SamplingParams(), 2))
+
+
+def test_people_are_told_how_far_the_samples_are() -> None:
+    model = ScriptedModel(["one two three " * 40] * 2, token_delay_s=0.01)
+    parts = list(sample_all(model, ASKED, SamplingParams(), 2).live())
+    told = [part for part in parts if isinstance(part, Live)]
+    assert len(told) >= 2 and told[0].prefill is not None
+    assert 0 < len(told[0].text) < len(told[-1].text)
+    assert sum(isinstance(part, Sample) for part in parts) == 2
 
 
 def test_no_sample_at_all_is_refused() -> None:
