@@ -15,7 +15,7 @@ from collections.abc import Generator
 
 from ..core.contracts import LanguageModel
 from ..core.settings import AnswerSettings
-from ..core.types import Event, Question
+from ..core.types import Event, Question, StopReason
 from .completion import fit_conversation, sampling_of, write
 from .prompts import load_prompt
 from .strategy import Run, Strategy
@@ -47,5 +47,5 @@ class DirectStrategy(Strategy):
             self.model, question, self.answer.max_tokens, system=load_prompt("direct_system").render()
         )
         written = yield from write(run, self.model, question, fitted.messages, sampling_of(self.answer))
-        reason = "cancelled" if run.cancel.is_set() else "answered"
+        reason: StopReason = "cancelled" if run.cancel.is_set() else "answered"
         yield run.final(written.text, reason, budget=fitted.report)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 from ..core.contracts import Embedder, LanguageModel
 from ..core.settings import AnswerSettings
-from ..core.types import Event, Message, Progress, Question
+from ..core.types import Event, Message, Progress, Question, StopReason
 from .completion import fit_conversation, sampling_of, write
 from .examples import MAX_PROMPT_EXAMPLES, ExampleSet, load_examples, most_relevant
 from .prompts import load_prompt
@@ -104,7 +104,7 @@ class FewShotStrategy(Strategy):
         yield run.step("budget", f"{summary} {self.examples.advice}".strip(), begun)
         sampling = replace(sampling_of(self.answer), grammar=self.examples.grammar())
         written = yield from write(run, self.model, question, fitted.messages, sampling)
-        reason = "cancelled" if run.cancel.is_set() else "answered"
+        reason: StopReason = "cancelled" if run.cancel.is_set() else "answered"
         yield run.final(written.text, reason, budget=fitted.report)
 
     def _choose(self, question: str) -> Generator[Event, None, ExampleSet]:
