@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TextIO
 
 import structlog
 from mcp.server.stdio import stdio_server
@@ -75,17 +76,19 @@ def serve_stdio(server: McpServer, streams: Streams) -> None:
 
 
 async def _serve(server: McpServer, input_fd: int, output_fd: int) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        with _standard_streams(input_fd, output_fd):
-            read, write = await stack.enter_async_context(stdio_server())
-        await server.run(read, write, server.create_initialization_options())
+    # The library keeps the buffers of these two only; without a reference they would close them.
+    with os.fdopen(input_fd, "r") as source, os.fdopen(output_fd, "w") as sink:
+        async with contextlib.AsyncExitStack() as stack:
+            with _lent(source, sink):
+                read, write = await stack.enter_async_context(stdio_server())
+            await server.run(read, write, server.create_initialization_options())
 
 
 @contextlib.contextmanager
-def _standard_streams(input_fd: int, output_fd: int) -> Iterator[None]:
-    """Lend the streams to `stdio_server`, which takes what `sys` holds when it is entered."""
+def _lent(source: TextIO, sink: TextIO) -> Iterator[None]:
+    """Make these the standard streams for `stdio_server`, which takes what `sys` holds when it is entered."""
     before = sys.stdin, sys.stdout
-    sys.stdin, sys.stdout = os.fdopen(input_fd, "r"), os.fdopen(output_fd, "w")
+    sys.stdin, sys.stdout = source, sink
     try:
         yield
     finally:
