@@ -48,6 +48,8 @@ QUESTION_FAILURES: tuple[type[LocalsmithError], ...] = (
     ToolArgumentError,
     ToolExecutionError,
 )
+# A user of its own: its share of the engine is one user's, and its unfinished runs are nobody's to resume.
+USER = "evaluation"
 LIMITS = ("step_limit", "time_limit")
 # A turn of ReAct as Yao et al. (2023, section 2) have it: a thought, an action, and our line for its input.
 _ACTION = re.compile(r"\s*(?:Thought:[^\n]*\n)?\s*Action:[^\n]*(?:\n\s*Input:(?P<input>.*))?", re.DOTALL)
@@ -191,7 +193,7 @@ def _ask(
 ) -> Record | None:
     """Return what came of a question; None where it was stopped on the way."""
     begun_at, begun = time.time(), time.perf_counter()
-    question = Question(task.text, collection=collection, priority="batch")
+    question = Question(task.text, collection=collection, user=USER, priority="batch")
     failure = ""
     answer: Answer | None = None
     try:
@@ -276,10 +278,20 @@ def reasoning_figures(records: Sequence[Record]) -> dict[str, float]:
     if not records:
         return figures
     figures |= _shares(records) | _costs(records)
-    if num_calls := sum(record.num_tool_calls for record in records):
-        figures["tool_calls_mean"] = num_calls / len(records)
-        figures["malformed_calls"] = sum(record.num_malformed_calls for record in records)
-    return figures
+    return figures | _calls(records)
+
+
+def _calls(records: Sequence[Record]) -> dict[str, float]:
+    num_malformed = sum(record.num_malformed_calls for record in records)
+    num_calls = sum(record.num_tool_calls for record in records)
+    num_attempts = num_calls + num_malformed
+    share = wilson(num_malformed, num_attempts)
+    return {
+        "tool_calls_mean": num_calls / len(records),
+        "malformed_calls": num_malformed,
+        "malformed_calls_low": share.low * num_attempts,
+        "malformed_calls_high": share.high * num_attempts,
+    }
 
 
 def _shares(records: Sequence[Record]) -> dict[str, float]:

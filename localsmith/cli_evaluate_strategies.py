@@ -35,9 +35,8 @@ SHOWN_FIGURES = (
     "seconds_per_question",
     "seconds_to_answer_median",
     "seconds_to_answer_p90",
-    "tool_calls_mean",
-    "malformed_calls",
 )
+CALL_FIGURES = ("tool_calls_mean", "malformed_calls")
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -99,8 +98,9 @@ def _evaluate(run: StrategyRun, json: Path | None, *, resume: bool) -> None:
     from .terminal import console
 
     with PreparedRun(run) as prepared:
-        with progress_bar("Indexing") as on_indexed:
-            prepared.index(on_indexed)
+        if run.corpus is not None:
+            with progress_bar("Indexing") as on_indexed:
+                prepared.index(on_indexed)
         journal = prepared.journal(json, resume=resume) if json else None
         try:
             with progress_bar("Asking") as on_record:
@@ -115,7 +115,8 @@ def _evaluate(run: StrategyRun, json: Path | None, *, resume: bool) -> None:
             raise typer.Exit(INTERRUPTED) from None
         figures = reasoning_figures(records)
         title = f"{run.strategy} on {run.file.name}, {prepared.about['model']}"
-        print_figures(figures, SHOWN_FIGURES, title)
+        has_calls = figures["tool_calls_mean"] or figures["malformed_calls"]
+        print_figures(figures, SHOWN_FIGURES + CALL_FIGURES * bool(has_calls), title)
         if json:
             write_results(json, figures, command=command_line(), details=prepared.about)
             if journal is not None:

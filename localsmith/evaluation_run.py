@@ -77,6 +77,11 @@ class PreparedRun:
         run: What is to be measured.
         settings: All settings; None to read them.
 
+    Attributes:
+        run: What is to be measured.
+        tasks: The questions.
+        settings: The settings with the run's own values in their places.
+
     Raises:
         EvaluationError: A file is not as it must be, or the run contradicts itself.
         ConfigError: There is no such strategy.
@@ -100,8 +105,8 @@ class PreparedRun:
                 f"{run.file} asks for facts, and react has no documents to find them in.",
                 hint="Give --corpus, or measure what the model knows with direct or cot.",
             )
-        self._settings = _settings_of(run, settings or load_settings(), self._articles)
-        self._front = Localsmith(run.model, settings=self._settings)
+        self.settings = _settings_of(run, settings or load_settings(), self._articles)
+        self._front = Localsmith(run.model, settings=self.settings)
 
     def __enter__(self) -> PreparedRun:
         """Load the model and build the strategy.
@@ -132,7 +137,7 @@ class PreparedRun:
         from .agents.few_shot import FewShotStrategy
 
         front = self._front
-        answer = self._settings.answer
+        answer = self.settings.answer
         return FewShotStrategy(front.engine, self._examples, answer, embedder=lambda: front.embedder)
 
     @property
@@ -142,7 +147,7 @@ class PreparedRun:
     @property
     def about(self) -> dict[str, Any]:
         """What the answers depend on, as JSON values; the file's limit is not among it."""
-        run, settings = self.run, self._settings
+        run, settings = self.run, self.settings
         about = {
             "model": self._front.engine.name,
             "strategy": run.strategy,

@@ -95,6 +95,8 @@ def test_the_figures_are_those_counted_by_hand() -> None:
     assert figures["completion_tokens_mean"] == pytest.approx(8)
     assert figures["tokens_mean"] == pytest.approx(60 - 8 + 8)
     assert figures["tool_calls_mean"] == pytest.approx(2 / 5)
+    assert (figures["malformed_calls"], figures["malformed_calls_low"]) == (0, 0)
+    assert figures["malformed_calls_high"] == pytest.approx(2 * 0.6576, abs=1e-3)  # Wilson, 0 of 2 calls
     assert records[0].plan == "ReAct, for it asks for a document."
     assert "f1" not in figures
 

@@ -1,0 +1,1 @@
+"""How often each strategy is right, and what it costs: `python -m benchmarks.reasoning`."""
