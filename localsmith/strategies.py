@@ -15,7 +15,10 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import structlog
+
 from .agents.registry import StrategyParts, build_strategy, checkpoints_path, strategy_info
+from .core.errors import SandboxError
 from .core.types import Question
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from .front_door import Localsmith
 
 RESUMABLE = "react"
+_log = structlog.get_logger(__name__)
 
 
 class Strategies:
@@ -132,6 +136,20 @@ class Strategies:
 
         return TraceStore(self._front.settings.traces_path, self._front.settings.traces)
 
+    def sandbox(self) -> Sandbox:
+        """Return the sandbox that runs programs.
+
+        Raises:
+            SandboxError: None can run here; the hint says what to do.
+        """
+        from .agents.sandbox import choose_sandbox
+
+        settings = self._front.settings
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = choose_sandbox(settings.sandbox, settings.sandbox_cache_dir)
+            return self._sandbox
+
     @cached_property
     def _exporter(self) -> TraceExporter | None:
         settings = self._front.settings.traces
@@ -182,7 +200,7 @@ class Strategies:
         return StrategyParts(
             model=front.engine,
             retriever=front.library,
-            sandbox=self._shared_sandbox,
+            sandbox=self.sandbox,
             tools=self._tools,
             state_dir=front.settings.home,
             answer=front.settings.answer,
@@ -190,17 +208,22 @@ class Strategies:
             embedder=lambda: front.embedder,
         )
 
-    def _shared_sandbox(self) -> Sandbox:
-        from .agents.sandbox import choose_sandbox
-
-        settings = self._front.settings
-        with self._lock:
-            if self._sandbox is None:
-                self._sandbox = choose_sandbox(settings.sandbox, settings.sandbox_cache_dir)
-            return self._sandbox
-
     def _tools(self) -> Sequence[Tool]:
-        tools: list[Tool] = []
+        """Return what `react` may call; without a sandbox it goes without Python."""
+        from .agents.tools.calculator import calculator
+        from .agents.tools.dates import dates
+        from .agents.tools.documents import search_documents
+        from .agents.tools.python import run_python
+        from .agents.tools.sql import library_tables, sql_tools
+        from .agents.tools.units import units
+
+        library = self._front.library
+        tools: list[Tool] = [search_documents(library), calculator(), dates(), units()]
+        tools += sql_tools(library_tables(library))
+        try:
+            tools.append(run_python(self.sandbox()))
+        except SandboxError as exc:
+            _log.warning("react_without_python", error=str(exc))
         if self._front.settings.tools.mcp_servers:
             tools += self._mcp.tools()
         return tools

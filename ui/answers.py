@@ -12,7 +12,7 @@ import streamlit as st
 from ..core.conversations import Turn
 from ..core.feedback import Rating
 from ..core.types import Answer, Citation
-from . import budget_picture, words
+from . import budget_picture, steps, words
 from .copy_button import copy_button
 from .frontdoor import FrontDoor
 from .runs import AnswerRun, RunView
@@ -36,6 +36,7 @@ def show_answer(
     """
     answer = turn.answer
     assert answer is not None
+    steps.show_done(answer.steps)
     if answer.text:
         st.markdown(with_markers(answer.text, answer.citations))
     if answer.stop_reason == "cancelled":
@@ -172,6 +173,7 @@ def show_run(run: AnswerRun, on_stop: Callable[[str], None]) -> None:
     if view.state == "ended":
         # Once for the whole page: the stored answer takes this place and the ticking ends.
         st.rerun()
+    steps.show_live(view.steps)
     if view.text:
         st.markdown(safe_markdown(view.text) + " ▍")
     with st.container(

@@ -7,22 +7,35 @@ browser's session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from ..core.conversations import Conversation, Turn
 from ..core.types import DEFAULT_COLLECTION
-from . import answers, conversation_list, first_visit, loading, sources, welcome_documents
+from . import (
+    answers,
+    approvals,
+    conversation_list,
+    first_visit,
+    loading,
+    sources,
+    strategy_picker,
+    welcome_documents,
+)
 from .collection_picker import collection_names, num_documents, pick_collection
 from .frontdoor import FrontDoor
 from .ingest_view import show_running
 from .ingests import IngestRun, Ingests
 from .runs import AnswerRuns
 from .text import escaped, plain
+
+if TYPE_CHECKING:
+    from ..agents.approval import Approval
 
 TURNS_SHOWN = 30
 _ASK = "ask"
@@ -57,11 +70,15 @@ def render(
         conversation_list.go_to(conversation.id)  # keeps the address right after a visit to the other page
     collection = conversation.collection if conversation else _new_collection(front)
 
-    conversation, collection = _take(front, runs, ingests, conversation, collection, typed)
+    default = front.settings.answer.strategy
+    strategy = strategy_picker.current(conversation.id if conversation else "", default)
+
+    conversation, collection = _take(front, runs, ingests, conversation, collection, strategy, typed)
     with st.sidebar:
         conversation_list.show(front, runs, conversation.id if conversation else "")
         st.space("small")
         pick_collection(front, collection, partial(_set_collection, front, conversation))
+        strategy_picker.pick(conversation.id if conversation else "", strategy, default)
 
     with status:
         loading.show(front)
@@ -73,7 +90,7 @@ def render(
     if not turns:
         first_visit.show(collection, num_documents(front, collection), ask)
     else:
-        _turns(front, runs, turns, collection)
+        _turns(front, runs, turns, collection, strategy)
     if not conversation_list.show_dialog(front):
         sources.show_open_source(front, turns)
 
@@ -89,6 +106,7 @@ def _take(
     ingests: Ingests,
     conversation: Conversation | None,
     collection: str,
+    strategy: str,
     typed: Typed,
 ) -> tuple[Conversation | None, str]:
     question = st.session_state.pop(_ASK, None) or typed.text.strip()
@@ -102,8 +120,9 @@ def _take(
     if question:
         if conversation is None:
             conversation = front.conversations.create(question, collection)
+            strategy_picker.carry_over(conversation.id, strategy)
         turn = front.conversations.add_turn(conversation.id, question)
-        runs.start(turn, collection, after=ingest.ended if ingest else None)
+        runs.start(turn, collection, after=ingest.ended if ingest else None, strategy=strategy)
         conversation_list.go_to(conversation.id)
     return conversation, collection
 
@@ -123,7 +142,7 @@ def _set_collection(front: FrontDoor, conversation: Conversation | None, collect
         front.conversations.set_collection(conversation.id, collection)
 
 
-def _turns(front: FrontDoor, runs: AnswerRuns, turns: Sequence[Turn], collection: str) -> None:
+def _turns(front: FrontDoor, runs: AnswerRuns, turns: Sequence[Turn], collection: str, strategy: str) -> None:
     conversation_id = turns[0].conversation_id
     said = front.conversations.feedback.ratings(conversation_id)
     if len(turns) > TURNS_SHOWN and st.session_state.get(_ALL_TURNS) != conversation_id:
@@ -132,7 +151,10 @@ def _turns(front: FrontDoor, runs: AnswerRuns, turns: Sequence[Turn], collection
         turns = turns[hidden:]
 
     def again(turn: Turn) -> None:
-        runs.start(turn, collection)
+        runs.start(turn, collection, strategy=strategy)
+
+    def resume(turn: Turn, run_id: str, approval: Approval | None) -> None:
+        runs.resume(turn, collection, run_id, approval)
 
     for turn in turns:
         with st.chat_message("user", avatar=":material/person:"):
@@ -144,21 +166,22 @@ def _turns(front: FrontDoor, runs: AnswerRuns, turns: Sequence[Turn], collection
                 continue
             if turn.answer is not None:
                 answers.show_answer(front, turn, said.get(turn.answer_id, (0, "")), again)
-            if turn.error:
-                st.error(f"{plain(turn.error)} {plain(turn.hint)}".strip(), icon=":material/error:")
-            elif turn.answer is None:
-                st.warning(
-                    "This question was not answered: the program ended before it could.",
-                    icon=":material/warning:",
-                )
-            if turn.answer is None or turn.error:
-                st.button(
-                    "Try again",
-                    key=f"retry-{turn.id}",
-                    icon=":material/refresh:",
-                    on_click=again,
-                    args=(turn,),
-                )
+            _unanswered(turn, again)
+            approvals.show(turn, approvals.unfinished(front, turn), resume)
+
+
+def _unanswered(turn: Turn, again: Callable[[Turn], None]) -> None:
+    """Say why a turn has no answer, or none of its last try, and offer another."""
+    if turn.error:
+        st.error(f"{plain(turn.error)} {plain(turn.hint)}".strip(), icon=":material/error:")
+    elif turn.answer is None:
+        st.warning(
+            "This question was not answered: the program ended before it could.", icon=":material/warning:"
+        )
+    if turn.answer is None or turn.error:
+        st.button(
+            "Try again", key=f"retry-{turn.id}", icon=":material/refresh:", on_click=again, args=(turn,)
+        )
 
 
 def _show_all(conversation_id: str) -> None:

@@ -14,6 +14,8 @@ from ..core.contracts import PartState
 from ..core.types import Box, Event, Message, Question
 
 if TYPE_CHECKING:
+    from ..agents.approval import Approval
+    from ..agents.checkpoints import UnfinishedRun
     from ..core.conversations import ConversationStore
     from ..core.settings import Settings
     from ..retrieval.library import Library
@@ -52,9 +54,20 @@ class FrontDoor(Protocol):
         *,
         history: Sequence[Message] = (),
         collection: str = "default",
+        strategy: str | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[Event]:
         """Answer a question step by step."""
+        ...
+
+    def resume(
+        self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
+    ) -> Iterator[Event]:
+        """Go on with an unfinished run step by step."""
+        ...
+
+    def unfinished_runs(self, user: str | None = None) -> Sequence[UnfinishedRun]:
+        """Return the runs that `resume` can go on with, the latest first."""
         ...
 
     def page_image(self, document_id: str, page: int, boxes: Sequence[Box]) -> bytes:

@@ -15,20 +15,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
 from ..core.conversations import Turn
 from ..core.errors import LocalsmithError, ModelNotReadyError
-from ..core.types import Answer, Delta, Event, Final, Progress
+from ..core.types import Answer, Delta, Event, Final, Progress, Question, Step, StepEnded
 from . import words
 from .frontdoor import FrontDoor
+
+if TYPE_CHECKING:
+    from ..agents.approval import Approval
 
 log = structlog.get_logger(__name__)
 
 State: TypeAlias = Literal["queued", "running", "stopping", "ended"]
+MakeEvents: TypeAlias = Callable[["AnswerRun"], Iterator[Event]]
 
 POLL_S = 0.05
 
@@ -42,12 +47,14 @@ class RunView:
         text: The answer so far.
         progress: What it is doing; None before it says.
         elapsed_s: Seconds since it was asked.
+        steps: What has been done so far.
     """
 
     state: State
     text: str
     progress: Progress | None
     elapsed_s: float
+    steps: tuple[Step, ...] = ()
 
 
 class AnswerRun:
@@ -62,18 +69,20 @@ class AnswerRun:
         self._lock = threading.Lock()
         self._text = ""
         self._progress: Progress | None = None
+        self._steps: tuple[Step, ...] = ()
         self._is_queued = True
         self._started = time.monotonic()
 
     def view(self) -> RunView:
-        """Return text and progress that belong together."""
+        """Return text, progress and steps that belong together."""
         with self._lock:
             state: State = "queued" if self._is_queued else "running"
             if self.cancel.is_set():
                 state = "stopping"
             if self.ended.is_set():
                 state = "ended"
-            return RunView(state, self._text, self._progress, time.monotonic() - self._started)
+            elapsed_s = time.monotonic() - self._started
+            return RunView(state, self._text, self._progress, elapsed_s, self._steps)
 
     def wait_for(self, event: threading.Event, reason: str) -> None:
         """Stay in the queue until `event` is set or the run is cancelled; say why."""
@@ -95,11 +104,13 @@ class AnswerRun:
                     self._progress = Progress("answering")
             elif isinstance(event, Progress):
                 self._progress = event
+            elif isinstance(event, StepEnded):
+                self._steps = (*self._steps, event.step)
 
     def partial_answer(self) -> Answer:
         """Return what there is as a cancelled answer."""
         view = self.view()
-        return Answer(view.text, "cancelled", duration_s=view.elapsed_s)
+        return Answer(view.text, "cancelled", steps=view.steps, duration_s=view.elapsed_s)
 
 
 class AnswerRuns:
@@ -112,14 +123,40 @@ class AnswerRuns:
         self._runs: dict[str, AnswerRun] = {}
         self._last: dict[str, AnswerRun] = {}
 
-    def start(self, turn: Turn, collection: str, after: threading.Event | None = None) -> AnswerRun:
+    def start(
+        self,
+        turn: Turn,
+        collection: str,
+        after: threading.Event | None = None,
+        *,
+        strategy: str | None = None,
+    ) -> AnswerRun:
         """Answer a stored question in the background; a turn that is being answered is left as it is.
 
         Args:
             turn: The question.
             collection: Where to look for the answer.
             after: Wait for this, for example documents being added; None for nothing.
+            strategy: How it is answered; None for the setting.
         """
+        return self._begin(turn, collection, after, lambda run: self._asked(run, strategy))
+
+    def resume(self, turn: Turn, collection: str, run_id: str, approval: Approval | None = None) -> AnswerRun:
+        """Go on with an unfinished run of a turn in the background; its answer becomes the turn's.
+
+        Args:
+            turn: The question.
+            collection: Where its answer is looked for.
+            run_id: The run.
+            approval: What the person decided on the call that waits; None where none does.
+        """
+        return self._begin(
+            turn, collection, None, lambda run: self._front.resume(run_id, approval, cancel=run.cancel)
+        )
+
+    def _begin(
+        self, turn: Turn, collection: str, after: threading.Event | None, make_events: MakeEvents
+    ) -> AnswerRun:
         with self._lock:
             running = self._runs.get(turn.id)
             if running is not None:
@@ -129,7 +166,8 @@ class AnswerRuns:
             before = self._last.get(turn.conversation_id)
             self._last[turn.conversation_id] = run
         name = f"answer-{turn.id[:8]}"
-        threading.Thread(target=self._work, args=(run, before, after), name=name, daemon=True).start()
+        work = (run, before, after, make_events)
+        threading.Thread(target=self._work, args=work, name=name, daemon=True).start()
         return run
 
     def active(self, turn_id: str) -> AnswerRun | None:
@@ -150,14 +188,20 @@ class AnswerRuns:
         for run in runs:
             run.cancel.set()
 
-    def _work(self, run: AnswerRun, before: AnswerRun | None, after: threading.Event | None) -> None:
+    def _work(
+        self,
+        run: AnswerRun,
+        before: AnswerRun | None,
+        after: threading.Event | None,
+        make_events: MakeEvents,
+    ) -> None:
         try:
             if before is not None:
                 run.wait_for(before.ended, "the answer before")
             if after is not None:
                 run.wait_for(after, "the documents")
             run.begin()
-            self._finish(run, self._answer(run))
+            self._finish(run, self._answer(run, make_events))
         except Exception as error:  # noqa: BLE001 - the last frame of a thread: told to the person, logged in full
             self._fail(run, error)
         finally:
@@ -167,19 +211,23 @@ class AnswerRuns:
                     del self._last[run.turn.conversation_id]
             run.ended.set()
 
-    def _answer(self, run: AnswerRun) -> Answer:
+    def _answer(self, run: AnswerRun, make_events: MakeEvents) -> Answer:
         self._wait_until_loaded(run)
         if run.cancel.is_set():
             return run.partial_answer()
-        history = self._front.conversations.history(run.turn.conversation_id, before=run.turn.position)
-        events = self._front.events(
-            run.turn.question, history=history, collection=run.collection, cancel=run.cancel
-        )
-        for event in events:
+        answer: Answer | None = None
+        for event in make_events(run):  # to its end: what follows the answer stores the run's trace
             if isinstance(event, Final):
-                return event.answer
-            run.take(event)
-        return run.partial_answer()
+                answer = event.answer
+            else:
+                run.take(event)
+        return answer or run.partial_answer()
+
+    def _asked(self, run: AnswerRun, strategy: str | None) -> Iterator[Event]:
+        turn = run.turn
+        history = self._front.conversations.history(turn.conversation_id, before=turn.position)
+        question = Question(turn.question, history, run.collection, conversation_id=turn.conversation_id)
+        return self._front.events(question, strategy=strategy, cancel=run.cancel)
 
     def _wait_until_loaded(self, run: AnswerRun) -> None:
         while not run.cancel.is_set():

@@ -26,6 +26,11 @@ _STAGES = {
     "reading": "Reading",
     "answering": "Answering",
     "checking": "Checking the citations",
+    "planning": "Choosing how to answer",
+    "thinking": "Thinking",
+    "programming": "Writing a program",
+    "running": "Running the program",
+    "voting": "Counting the votes",
 }
 
 

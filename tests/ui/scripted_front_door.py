@@ -1,7 +1,8 @@
 """A front door whose model follows a script, so that a test decides what happens and when.
 
 Conversations, library and page images are the real ones (with a hashing embedder); only the loading and the
-words are scripted. The question says what to do:
+words are scripted. Where "react" is chosen, the strategy, its checkpoints and its tools are real, too. The
+question says what to do:
 
     slow     reads for a long time, then writes a word at a time
     error please    fails with an error of ours
@@ -9,6 +10,9 @@ words are scripted. The question says what to do:
     unsourced  answers without a citation
     reworded   cites a passage that says it in other words
     hostile  answers with HTML, a remote picture and a script link
+    delete   with react, wants to call a tool that needs approval
+
+Any strategy but "auto", "rag" and "react" shows the steps of programs that vote.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import scripted_steps
+from localsmith.agents.react import Approval, ReactStrategy, UnfinishedRun
 from localsmith.core.conversations import ConversationStore
 from localsmith.core.errors import LocalsmithError, ModelError, ModelLoadError
 from localsmith.core.settings import Settings, load_settings
@@ -100,6 +106,18 @@ class ScriptedFrontDoor:
         else:
             self._states[name] = ScriptedLoading(name, "ready", 1.0)
 
+    @cached_property
+    def react(self) -> ReactStrategy:
+        return scripted_steps.react(self.settings.home)
+
+    def resume(
+        self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
+    ) -> Iterator[Event]:
+        return self.react.resume(run_id, approval, cancel=cancel)
+
+    def unfinished_runs(self, user: str | None = None) -> list[UnfinishedRun]:
+        return self.react.list_runs(user)
+
     def page_image(self, document_id: str, page: int, boxes: Sequence[Box]) -> bytes:
         from localsmith.retrieval.page_image import render_page
 
@@ -111,10 +129,19 @@ class ScriptedFrontDoor:
         *,
         history: Sequence[Message] = (),
         collection: str = "default",
+        strategy: str | None = None,
         cancel: threading.Event | None = None,
     ) -> Iterator[Event]:
+        if isinstance(question, Question):
+            history, collection = question.history, question.collection or collection
         asked = question.text if isinstance(question, Question) else question
         cancel = cancel or threading.Event()
+        if strategy == "react":
+            yield from self.react.events(Question(asked, collection=collection), cancel=cancel)
+            return
+        if strategy not in (None, "auto", "rag"):
+            yield from scripted_steps.votes(asked, cancel)
+            return
         started = time.monotonic()
         yield Progress("searching")
         passages = tuple(self.library.search(asked, collection, 3))
