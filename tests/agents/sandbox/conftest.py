@@ -1,10 +1,8 @@
-"""The sandboxes, and the programs that attack them."""
+"""The sandboxes, each kind warm for the whole session."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,21 +10,7 @@ from localsmith.agents.sandbox import BubblewrapSandbox, WasmSandbox, compile_mo
 from localsmith.core.errors import SandboxError
 from localsmith.core.settings import SandboxSettings, load_settings
 
-PROGRAMS = Path(__file__).resolve().parents[2] / "data" / "hostile_programs.toml"
-
-
-@dataclass(frozen=True)
-class HostileProgram:
-    """A program of the suite, and how it may end."""
-
-    name: str
-    source: str
-    ends: tuple[str, ...]
-
-
-def hostile_programs() -> list[HostileProgram]:
-    found = tomllib.loads(PROGRAMS.read_text(encoding="utf-8"))["program"]
-    return [HostileProgram(item["name"], item["source"], tuple(item["ends"])) for item in found]
+SETTINGS = SandboxSettings(timeout_s=20, memory_bytes=128 * 2**20)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +21,7 @@ def compiled() -> Path:
 
 @pytest.fixture(scope="session")
 def wasm(compiled: Path) -> Iterator[WasmSandbox]:
-    with WasmSandbox(compiled, SandboxSettings(timeout_s=20)) as sandbox:
+    with WasmSandbox(compiled, SETTINGS) as sandbox:
         assert sandbox.run("print(1)").stdout == "1\n"
         yield sandbox
 
@@ -45,7 +29,7 @@ def wasm(compiled: Path) -> Iterator[WasmSandbox]:
 @pytest.fixture(scope="session")
 def bubblewrap() -> BubblewrapSandbox:
     try:
-        return BubblewrapSandbox(SandboxSettings(timeout_s=20))
+        return BubblewrapSandbox(SETTINGS)
     except SandboxError as exc:
         pytest.skip(f"bubblewrap can't run here: {exc}")
 
