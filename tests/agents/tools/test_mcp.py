@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from localsmith.agents.tools.call import call_tool
+from localsmith.agents.tools.langchain import from_langchain
 from localsmith.agents.tools.mcp import MAX_DESCRIPTION_CHARS, MAX_RESULT_CHARS, McpServers
 from localsmith.agents.tools.tool import Tool, ToolContext
 from localsmith.core.errors import ConfigError, ToolArgumentError, ToolExecutionError
@@ -238,6 +240,15 @@ def test_a_faulty_table_in_the_settings_does_not_show_its_key() -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(tools={"mcp_servers": [{"url": "http://127.0.0.1/mcp", "api_key": "very-secret"}]})
     assert "name" in str(caught.value) and "very-secret" not in str(caught.value)
+
+
+def test_tools_that_langchain_mcp_adapters_brings_are_taken_too() -> None:
+    from langchain_mcp_adapters.client import MultiServerMCPClient
+
+    peer = {"transport": "stdio", "command": sys.executable, "args": [str(PEER)]}
+    tools = asyncio.run(MultiServerMCPClient({"peer": peer}).get_tools())  # type: ignore[dict-item]
+    (add,) = (from_langchain(tool) for tool in tools if tool.name == "add")
+    assert add.needs_approval and call_tool(add, {"a": 2, "b": 40}, context()).text == "42"
 
 
 HTTP_PEER = """
