@@ -28,6 +28,7 @@ run: setup
 	@$(BIN)/localsmith ui --port $(PORT) $(if $(filter 0 no false,$(OPEN)),--no-open,)
 
 test: setup-dev
+	@$(BIN)/python scripts/sandbox.py
 	@browser="$$($(BIN)/python scripts/chromium.py)" && \
 		LOCALSMITH_CHROMIUM="$$browser" $(BIN)/python -m pytest $(ARGS)
 

@@ -27,6 +27,7 @@ import structlog
 
 from ...core.errors import SandboxError
 from .child import bare_environment
+from .worker import LIBRARY
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +75,7 @@ def is_compiled(cache: Path) -> bool:
     Raises:
         SandboxError: The packages are missing or damaged.
     """
-    return len(list(compiled_folder(cache).glob("*.cwasm"))) == 1
+    return _is_whole(compiled_folder(cache))
 
 
 def compile_module(cache: Path, on_progress: OnCompile = lambda share, left_s: None) -> Path:
@@ -106,8 +107,12 @@ def compile_module(cache: Path, on_progress: OnCompile = lambda share, left_s: N
     return folder
 
 
+def _is_whole(folder: Path) -> bool:
+    return len(list(folder.glob("*.cwasm"))) == 1 and (folder / LIBRARY).is_file()
+
+
 def _compile(folder: Path, on_progress: OnCompile) -> None:
-    """Compile beside the folder and rename, so that a cut compilation leaves nothing that looks whole."""
+    """Compile beside the folder and rename it, so that a cut compilation leaves nothing that looks whole."""
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
     worker = Path(__file__).with_name("worker.py")
     try:
@@ -124,7 +129,7 @@ def _compile(folder: Path, on_progress: OnCompile) -> None:
             finally:
                 process.kill()
                 process.wait()
-            if process.returncode != 0 or not list(unfinished.glob("*.cwasm")):
+            if process.returncode != 0 or not _is_whole(unfinished):
                 words.seek(max(0, words.seek(0, os.SEEK_END) - _WORDS_BYTES))
                 raise _failed(process.returncode, words.read().decode(errors="replace"))
         if folder.exists():  # without a module, or it would have been used
