@@ -51,6 +51,7 @@ CHOICES = {
     "steps": Plan("cot", "The model takes it for a question that needs steps of thought."),
     "program": Plan("pal", "The model takes it for something to be calculated."),
 }
+TOOL = Plan("react", "The model takes it for a question that a tool answers.")
 _log = structlog.get_logger(__name__)
 
 
@@ -100,7 +101,7 @@ class PlannerStrategy(Strategy):
         begun = time.monotonic()
         usage: Usage | None = None
         passages = self._look(question)
-        plan = route(question, passages)
+        plan = route(question, passages, has_own_tools=self._parts.has_own_tools)
         if plan is None:
             plan, usage = self._ask_model(question, run)
         title = strategy_info(plan.strategy).title
@@ -114,10 +115,13 @@ class PlannerStrategy(Strategy):
         return search(question.text, question.collection, NUM_LOOKED_AT, question.document_ids)
 
     def _ask_model(self, question: Question, run: Run) -> tuple[Plan, Usage]:
+        tools = self._parts.tools() if self._parts.has_own_tools else ()
+        choices = CHOICES | ({"tool": TOOL} if tools else {})
+        system = load_prompt("planner_system").render(tools=tools)
         user = load_prompt("planner_user").render(question=_ends(question.text))
         generation = self._parts.model.submit(
-            (Message("system", load_prompt("planner_system").render()), Message("user", user)),
-            SamplingParams(max_tokens=MAX_CHOICE_TOKENS, grammar=choice_grammar(list(CHOICES))),
+            (Message("system", system), Message("user", user)),
+            SamplingParams(max_tokens=MAX_CHOICE_TOKENS, grammar=choice_grammar(list(choices))),
             cancel=run.cancel,
             priority=question.priority,
             user=question.user,
@@ -127,7 +131,7 @@ class PlannerStrategy(Strategy):
         finally:
             generation.cancel()
         # A server elsewhere may not keep to grammars.
-        return CHOICES.get(word, CHOICES["steps"]), generation.usage
+        return choices.get(word, CHOICES["steps"]), generation.usage
 
     def _calculate(self, question: Question, run: Run) -> Generator[Event, None, bool]:
         """Answer by programs; return False where none can run here."""

@@ -79,6 +79,7 @@ class StrategyParts:
         answer: Time budget and sampling.
         k: Passages looked for.
         embedder: Returns the embedder, by which examples are chosen; None for choosing without one.
+        has_own_tools: Whether the person added tools; the planner then considers them for any question.
     """
 
     model: LanguageModel
@@ -89,6 +90,7 @@ class StrategyParts:
     answer: AnswerSettings
     k: int = 8
     embedder: Callable[[], Embedder] | None = None
+    has_own_tools: bool = False
 
 
 def strategy_info(name: str) -> StrategyInfo:

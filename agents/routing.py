@@ -72,6 +72,7 @@ _DERIVED = re.compile(
     re.IGNORECASE,
 )
 _CHOICES = re.compile(r"\([A-D]\)\s|\boptions:|\b(yes or no|true or false)\b", re.IGNORECASE)
+_BETWEEN = re.compile(r",\s+and\b|,|\band\b")
 _PUZZLE = re.compile(
     r"\b(if .{3,80}, (then )?(who|which|what|does|do|is|are|can|will)\b|which of the following|logic(al)?"
     r"|deduce|riddle|step by step|prove|plausible)\b",
@@ -93,12 +94,13 @@ class Plan:
     reason: str
 
 
-def route(question: Question, passages: Sequence[Passage]) -> Plan | None:
+def route(question: Question, passages: Sequence[Passage], *, has_own_tools: bool = False) -> Plan | None:
     """Choose by the question's words and by what search found; None where both leave doubt.
 
     Args:
         question: The question.
         passages: The best passages for it, best first; empty where there are no documents.
+        has_own_tools: Whether the person added tools, which a question far from the documents may be for.
     """
     text = question.text
     if _SMALL_TALK.match(text) and len(text.split()) <= MAX_SMALL_TALK_WORDS:
@@ -111,7 +113,7 @@ def route(question: Question, passages: Sequence[Passage]) -> Plan | None:
         return own
     if _WRITING.match(text) and nearest < NEAR:
         return Plan("direct", "It asks for a text to be written, and the documents say nothing of it.")
-    if passages:
+    if passages and (nearest >= NEAR or not has_own_tools):
         return _from_documents(text, passages, "There are documents to answer from")
     if _CHOICES.search(text) or _PUZZLE.search(text):
         return Plan("cot", "It asks for a conclusion, not for a fact: steps of thought lead to it.")
@@ -131,7 +133,7 @@ def _of_itself(text: str, *, is_near: bool) -> Plan | None:
     num_stated = len(numbers(text)) + len(_STATED_QUANTITY.findall(text))
     if num_stated >= MIN_STATED_NUMBERS:
         return Plan("pal", f"It asks for a quantity and states {num_stated} others: a program calculates it.")
-    if text.count(",") + 1 >= MIN_LISTED:
+    if 1 + len(_BETWEEN.findall(text)) >= MIN_LISTED:
         return Plan("pal", "It asks for a count of the things it lists: a program counts them.")
     return None
 

@@ -149,6 +149,9 @@ class ToolSettings(_Section):
     mcp_servers: tuple[McpServerSettings, ...] = Field(
         (), description="MCP servers, one `[[tools.mcp_servers]]` each; see docs/how-to/mcp.md."
     )
+    web_hosts: tuple[str, ...] = Field(
+        (), description="Hosts whose pages agents may ask to fetch, as docs.python.org; none: no web."
+    )
 
 
 class UiSettings(_Section):

@@ -39,10 +39,12 @@ from .models.remote.address import RemoteAddress, is_remote
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.tools import BaseTool
 
     from .agents.approval import Approval
     from .agents.checkpoints import UnfinishedRun
     from .agents.strategy import Strategy
+    from .agents.tools.tool import Tool
     from .core.conversations import ConversationStore
     from .core.traces import TraceStore
     from .models.embedding.embedder import EmbedderProcess
@@ -65,14 +67,23 @@ class Localsmith:
         model: Catalog name of the chat model, or the address of one on another server, as
             openai://HOST:PORT/MODEL; None for the one in use or the best for this machine.
         settings: All settings; None to read them from `localsmith.toml` and the environment.
+        tools: What agents may use beside the tools that come along: tools of ours, or LangChain's, whose
+            every call a person is asked about.
 
     Raises:
         ConfigError: The settings are not valid.
         StorageError: The data folder can't be written.
     """
 
-    def __init__(self, model: str | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        settings: Settings | None = None,
+        tools: Sequence[Tool | BaseTool] = (),
+    ) -> None:
         self.settings = settings or load_settings()
+        self.tools = tuple(tools)
         log_to_file(self.settings)
         if model:
             named = self.settings.model.model_copy(update={"name": model})

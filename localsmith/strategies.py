@@ -24,6 +24,8 @@ from .core.types import Question
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from langchain_core.tools import BaseTool
+
     from .agents.approval import Approval
     from .agents.checkpoints import Checkpoints, UnfinishedRun
     from .agents.memory import Memory
@@ -206,6 +208,7 @@ class Strategies:
             answer=front.settings.answer,
             k=front.settings.retrieval.k,
             embedder=lambda: front.embedder,
+            has_own_tools=bool(front.tools or front.settings.tools.mcp_servers),
         )
 
     def _tools(self) -> Sequence[Tool]:
@@ -224,9 +227,23 @@ class Strategies:
             tools.append(run_python(self.sandbox()))
         except SandboxError as exc:
             _log.warning("react_without_python", error=str(exc))
-        if self._front.settings.tools.mcp_servers:
+        settings = self._front.settings.tools
+        if settings.web_hosts:
+            from .agents.tools.web import web_fetch
+
+            tools.append(web_fetch(settings.web_hosts))
+        if settings.mcp_servers:
             tools += self._mcp.tools()
-        return tools
+        return [*tools, *map(_as_tool, self._front.tools)]
+
+
+def _as_tool(tool: Tool | BaseTool) -> Tool:
+    """Return a LangChain tool as one of ours; a person is asked before each of its calls."""
+    from langchain_core.tools import BaseTool
+
+    from .agents.tools.langchain import from_langchain
+
+    return from_langchain(tool) if isinstance(tool, BaseTool) else tool
 
 
 class NamedStrategy:
