@@ -71,7 +71,8 @@ class Recorded(Strategy):
             The strategy's own events.
         """
         events = self.strategy.events(question, cancel=cancel)
-        return record(events, question, self._store, self._name, model=self._model, on_kept=self._on_kept)
+        name = self.name or ""
+        return record(events, question, self._store, name, model=self._model, on_kept=self._on_kept)
 
 
 def recorded(
@@ -98,7 +99,7 @@ def record(
     model: str = "",
     on_kept: OnKept | None = None,
 ) -> Generator[Event, None, None]:
-    """Pass the events of one run through and keep it; for runs that don't begin with `events`, as a resumed one.
+    """Pass the events of one run through and keep it; for runs that begin otherwise than by `events`.
 
     Args:
         events: The run's events.
@@ -180,7 +181,7 @@ class _Notes:
 
 @contextlib.contextmanager
 def _never_in_the_way() -> Iterator[None]:
-    """Log what keeps a trace from being kept: a full disk, or a step that holds what its type doesn't allow."""
+    """Log what keeps a trace from being kept: a full disk, or a step that holds what it may not."""
     try:
         yield
     except (StorageError, TypeError, ValueError) as exc:

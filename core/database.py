@@ -17,7 +17,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,9 @@ class Database:
                     raise
                 self._connection.execute("COMMIT")
             except sqlite3.Error as exc:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # a closed file can't be asked
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
                 raise self._translated(exc) from exc
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:

@@ -1,7 +1,7 @@
 """A trace as OpenTelemetry spans, by the names that its conventions for generative AI give.
 
-Place in the data's way: `Trace` -> `spans_of` -> `telemetry.py`, which sends them, or `otlp_json`, a line for a
-file that a collector reads. Identifiers follow from the trace and the step's place in it: whoever sends a
+Place in the data's way: `Trace` -> `spans_of` -> `telemetry.py`, which sends them, or `otlp_json`, a line for
+a file that a collector reads. Identifiers follow from the trace and the step's place in it: whoever sends a
 trace twice has it once. Texts stay out unless asked for.
 
 Source: OpenTelemetry semantic conventions for generative AI, spans and agent spans, in the form of v1.41
@@ -97,7 +97,9 @@ class _Tree:
         self._with_texts = with_texts
         known = trace.info.id
         is_usable = _HEX_ID.fullmatch(known) is not None and known != _NO_ID
-        self._trace_id = known if is_usable else hashlib.sha256(known.encode("utf-8", "replace")).hexdigest()[:32]
+        self._trace_id = (
+            known if is_usable else hashlib.sha256(known.encode("utf-8", "replace")).hexdigest()[:32]
+        )
         self._begun_ns = round(trace.info.begun_at * NS_PER_S)
 
     def spans(self) -> Iterator[Span]:
@@ -206,7 +208,9 @@ def _texts(step: Step, operation: str) -> dict[str, Value]:
     found: dict[str, Value] = {"localsmith.step.summary": step.summary}
     names = ("gen_ai.tool.call.arguments", "gen_ai.tool.call.result")
     if operation == "execute_tool":
-        return found | {name: text for name, text in zip(names, (step.prompt, step.output), strict=True) if text}
+        return found | {
+            name: text for name, text in zip(names, (step.prompt, step.output), strict=True) if text
+        }
     if step.prompt:
         found["gen_ai.input.messages"] = _said("user", step.prompt)
     if step.output:

@@ -37,8 +37,8 @@ class TraceExporter:
     """The way to one collector.
 
     Args:
-        endpoint: Address of the collector, `http://HOST:PORT`; a path of its own is kept, else `/v1/traces` is
-            asked.
+        endpoint: Address of the collector, `http://HOST:PORT`; a path of its own is kept, else `/v1/traces`
+            is asked.
         with_texts: Whether questions, prompts, outputs and answers are sent along.
         headers: Sent with every request, for collectors that want a key.
         timeout_s: Seconds that one request may take, its repetitions included.

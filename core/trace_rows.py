@@ -67,8 +67,8 @@ class TraceInfo:
     Attributes:
         id: The answer's `trace_id`; one of the store's own where the run ended without an answer.
         strategy: Name of the strategy that ran, for example "rag".
-        status: Why it ended, as `Answer.stop_reason` has it; "failed" after an error, "running" while it runs,
-            "interrupted" where its process ended before it.
+        status: Why it ended, as `Answer.stop_reason` has it; "failed" after an error, "running" while it
+            runs, "interrupted" where its process ended before it.
         question: The question as typed; "" where texts are not kept.
         model: Name of the model.
         begun_at: Seconds since the epoch, UTC.
@@ -185,7 +185,9 @@ def total_usage(steps: Iterable[Step]) -> Usage:
     return sum((step.usage for _, step in flat(steps) if step.usage is not None), Usage())
 
 
-def partial_answer(steps: tuple[Step, ...], text: str = "", model: str = "", duration_s: float = 0.0) -> Answer:
+def partial_answer(
+    steps: tuple[Step, ...], text: str = "", model: str = "", duration_s: float = 0.0
+) -> Answer:
     """Return what there is of a run that did not come to its answer.
 
     Args:

@@ -2,8 +2,8 @@
 
 Place in the data's way: `agents/recorded.py` opens a trace when a run begins, adds each step as it ends, and
 closes it with the answer; the Traces page, `localsmith traces` and the export read it. Each of these is one
-transaction: a process killed at any moment leaves the steps that had ended, and the next one to look calls the
-run interrupted. Several processes may write at once.
+transaction: a process killed at any moment leaves the steps that had ended, and the next one to look calls
+the run interrupted. Several processes may write at once.
 
 Example:
     >>> import tempfile, pathlib
@@ -167,8 +167,8 @@ class TraceStore:
 
         Args:
             trace_id: What `begin` returned.
-            answer: What came of it. Where another run has its `trace_id` it is that run resumed, and takes its
-                place.
+            answer: What came of it. Where another run has its `trace_id` it is that run resumed, and takes
+                its place.
             error: Why it failed; None where it did not.
 
         Returns:

@@ -1,7 +1,7 @@
 """The steps of a run as bars over its time.
 
-Place in the data's way: `Answer.steps` -> HTML for the Traces page. Everything in it is escaped: a step's words
-come from the model, from tools and from documents.
+Place in the data's way: `Answer.steps` -> HTML for the Traces page. Everything in it is escaped: a step's
+words come from the model, from tools and from documents.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def _axis(total_s: float) -> str:
         f'<span style="left:{100 * n / NUM_TICKS:.2f}%">{words.duration(total_s * n / NUM_TICKS)}</span>'
         for n in range(NUM_TICKS + 1)
     )
-    return f'<div class="ls-tl-row ls-tl-axis" aria-hidden="true"><div></div><div>{ticks}</div><div></div></div>'
+    return (
+        f'<div class="ls-tl-row ls-tl-axis" aria-hidden="true"><div></div><div>{ticks}</div><div></div></div>'
+    )
 
 
 def _row(number: int, depth: int, step: Step, total_s: float) -> str:
@@ -91,8 +93,8 @@ def _row(number: int, depth: int, step: Step, total_s: float) -> str:
 
 
 def _bar(step: Step, total_s: float) -> str:
-    left = min(max(step.begun_s / total_s, 0.0), 1.0)
-    width = min(max(step.duration_s / total_s, 0.0), 1.0 - left)
+    left = min(max(0.0, step.begun_s / total_s), 1.0)
+    width = min(max(0.0, step.duration_s / total_s), 1.0 - left)
     css = f"ls-tl-bar ls-kind-{step.kind}" + (" ls-tl-error" if step.is_error else "")
     return f'<span class="{escaped(css)}" style="left:{left:.3%};width:{width:.3%}">{_reading(step)}</span>'
 

@@ -127,8 +127,9 @@ def _step_cell(placed: Placed | None) -> str:
         return "<td></td>"
     depth, step = placed
     failed = ' <b class="ls-tl-failed">failed</b>' if step.is_error else ""
+    indent = f"{min(depth, 8) * 0.8:.1f}rem"
     return (
-        f'<td><div style="padding-left:{min(depth, 8) * 0.8:.1f}rem"><i class="ls-kind-{escaped(step.kind)}"></i>'
+        f'<td><div style="padding-left:{indent}"><i class="ls-kind-{escaped(step.kind)}"></i>'
         f"{escaped(name_of(step))} {words.duration(step.duration_s)}{failed}"
         f"<small>{escaped(step.summary)}</small></div></td>"
     )

@@ -1,7 +1,7 @@
 """The way to a trace: its address on the Traces page, and the link under an answer.
 
-Place in the data's way: an answer's `trace_id` -> `show_trace_link` in the chat -> the Traces page, which reads
-the trace from the address (`?trace=<id>`, and `&compare=<id>` for a second run beside it).
+Place in the data's way: an answer's `trace_id` -> `show_trace_link` in the chat -> the Traces page, which
+reads the trace from the address (`?trace=<id>`, and `&compare=<id>` for a second run beside it).
 
 Example:
     >>> trace_url("4f5a")
@@ -32,7 +32,7 @@ def trace_url(trace_id: str, compare_id: str = "", *, base: str = "") -> str:
 
 
 def show_trace_link(trace_id: str, label: str = "Trace") -> None:
-    """Draw a link to a trace, within the chat and without loading it anew; nothing where there is no trace."""
+    """Draw a link to a trace that does not load the chat anew; nothing where there is no trace."""
     pages = st.session_state.get("pages", {})
     if trace_id and PATH in pages:
         st.page_link(

@@ -1,7 +1,7 @@
 """One run on the Traces page: when what happened, what it cost, what it read and said.
 
-Place in the data's way: `Trace` -> Streamlit elements. Prompts and outputs are sent to the browser for the one
-step that is chosen.
+Place in the data's way: `Trace` -> Streamlit elements. Prompts and outputs are sent to the browser for the
+one step that is chosen.
 """
 
 from __future__ import annotations
@@ -111,7 +111,11 @@ def _line(text: str) -> str:
 def _step(step: Step) -> None:
     failed = " · failed" if step.is_error else ""
     st.markdown(plain(step.summary) or name_of(step))
-    facts = [f"from {words.duration(step.begun_s)}", f"took {words.duration(step.duration_s)}", cost(step.usage)]
+    facts = [
+        f"from {words.duration(step.begun_s)}",
+        f"took {words.duration(step.duration_s)}",
+        cost(step.usage),
+    ]
     if step.usage is not None and step.usage.prefill_s + step.usage.decode_s:
         facts.append(
             f"reading {words.duration(step.usage.prefill_s)}, writing {words.duration(step.usage.decode_s)}"

@@ -1,7 +1,7 @@
 """The Traces page: every run, found again; one of them looked into; two of them compared.
 
-Place in the data's way: `TraceStore` -> list -> `trace_view.py` or `trace_compare.py`. Which run is shown stands
-in the address (`trace_link.py`), so that an answer in the chat, a reload and a bookmark lead to it.
+Place in the data's way: `TraceStore` -> list -> `trace_view.py` or `trace_compare.py`. Which run is shown
+stands in the address (`trace_link.py`), so that an answer in the chat, a reload and a bookmark lead to it.
 """
 
 from __future__ import annotations

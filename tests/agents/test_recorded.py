@@ -65,7 +65,9 @@ class Shelf:
         self, query: str, collection: str, k: int = 8, document_ids: Sequence[str] = ()
     ) -> list[Passage]:
         text = "Birches shed their bark in winter."
-        return [Passage(Chunk("c", "d", 0, text, 0, len(text), None, (), 8), "trees.txt", 1, 1.0, similarity=0.9)]
+        return [
+            Passage(Chunk("c", "d", 0, text, 0, len(text), None, (), 8), "trees.txt", 1, 1.0, similarity=0.9)
+        ]
 
 
 @pytest.fixture
@@ -200,7 +202,9 @@ def test_keeping_a_run_costs_little(store: TraceStore) -> None:
     """Twenty steps with long prompts: well under a token's time each."""
 
     def events() -> Iterator[Event]:
-        steps = [Step("generate", "s", 0.1, Usage(1, 1, 1), 0.0, "word " * 2000, "o" * 2000) for _ in range(20)]
+        steps = [
+            Step("generate", "s", 0.1, Usage(1, 1, 1), 0.0, "word " * 2000, "o" * 2000) for _ in range(20)
+        ]
         yield from (StepEnded(step) for step in steps)
         yield Final(Answer("Yes.", "answered", steps=tuple(steps), trace_id="t"))
 

@@ -223,9 +223,7 @@ def test_many_traces_go_in_requests_of_a_bearable_size(collector: Collector, tra
 
 
 @pytest.mark.parametrize("reason", ["refused", "gone"])
-def test_a_collector_that_does_not_take_them_is_told(
-    collector: Collector, trace: Trace, reason: str
-) -> None:
+def test_a_collector_that_does_not_take_them_is_told(collector: Collector, trace: Trace, reason: str) -> None:
     url = collector.url
     collector.status = 400
     if reason == "gone":

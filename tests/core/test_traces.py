@@ -73,7 +73,9 @@ def test_runs_are_found_by_words_strategy_and_time_newest_first(path: Path) -> N
     for number in range(6):
         strategy = "cot" if number % 2 else "rag"
         text = "Die GRÖSSE der Straße." if number == 3 else ""
-        store.add(Question(f"Question {number}"), small_answer(number, text), strategy, begun_at=begun + number)
+        store.add(
+            Question(f"Question {number}"), small_answer(number, text), strategy, begun_at=begun + number
+        )
 
     def found(**filters: object) -> list[int]:
         return [int(info.id, 16) for info in store.list(**filters).traces]  # type: ignore[arg-type]
@@ -131,7 +133,7 @@ def test_the_oldest_runs_go_when_there_is_too_much(path: Path) -> None:
 
 def test_a_run_larger_than_the_limit_is_still_kept_until_the_next(path: Path) -> None:
     store = TraceStore(path, TraceSettings(max_mb=1))
-    noise = "".join(chr(0x4E00 + (n * n * 7919) % 20_000) for n in range(900_000))
+    noise = "".join(chr(0x4E00 + (n * n * 7919) % 20_000) for n in range(350_000))
     for number in range(2):
         store.add(Question("?"), replace(small_answer(number), text=noise), "rag")
     assert [int(info.id, 16) for info in store.list().traces] == [1]

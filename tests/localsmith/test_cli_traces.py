@@ -31,9 +31,31 @@ def home(tmp_path: Path) -> Path:
     inner = Step("tool", "calculator", 0.1, None, 0.2, "2+2", "4")
     with closing(TraceStore(settings.traces_path)) as store:
         for number, strategy in enumerate(("rag", "react", "rag")):
-            steps = (Step("generate", "Ended by stop", 0.5, usage, 0.0, f"prompt {SECRET}", "out\x1b[31m", steps=(inner,)),)
+            steps = (
+                Step(
+                    "generate",
+                    "Ended by stop",
+                    0.5,
+                    usage,
+                    0.0,
+                    f"prompt {SECRET}",
+                    "out\x1b[31m",
+                    steps=(inner,),
+                ),
+            )
             passage = Passage(Chunk("c", "d", 0, "t", 0, 1, 3, (), 1), "trees.pdf", 1, 1.0)
-            answer = Answer(f"Answer {number}.", "answered", (), (passage,), steps, usage, None, "smollm2", f"{number}{'f' * 31}", 0.5)
+            answer = Answer(
+                f"Answer {number}.",
+                "answered",
+                (),
+                (passage,),
+                steps,
+                usage,
+                None,
+                "smollm2",
+                f"{number}{'f' * 31}",
+                0.5,
+            )
             question = Question(f"Question {number}\x1b[2J about {SECRET}?")
             store.add(question, answer, strategy, begun_at=time.time() - number * 86_400)
     return tmp_path

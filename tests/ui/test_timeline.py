@@ -41,7 +41,9 @@ def run(*steps: Step, duration_s: float = 2.0) -> Answer:
 
 def test_a_bar_stands_where_its_step_was() -> None:
     inner = Step("sample", "One", 0.5, Usage(10, 5, 2, 0.1, 0.25, 0.25), 1.0)
-    drawn = timeline(run(Step("search", "Found", 0.5, None, 0.0), Step("plan", "Two", 1.5, None, 0.5, steps=(inner,))))
+    drawn = timeline(
+        run(Step("search", "Found", 0.5, None, 0.0), Step("plan", "Two", 1.5, None, 0.5, steps=(inner,)))
+    )
     places = re.findall(r"left:([\d.]+)%;width:([\d.]+)%", drawn)
     assert [(float(left), float(width)) for left, width in places] == [(0, 25), (25, 75), (50, 25)]
     assert "ls-kind-sample" in drawn and "10 read (50% cached), 2 written" in drawn
@@ -54,8 +56,8 @@ def test_two_runs_over_the_same_time_can_be_compared() -> None:
 
 
 @given(
-    begun_s=st.floats(allow_nan=False, allow_infinity=False),
-    duration_s=st.floats(allow_nan=False, allow_infinity=False, max_value=1e9),
+    begun_s=st.floats(-1e12, 1e12),
+    duration_s=st.floats(-1e12, 1e12),
 )
 def test_no_bar_leaves_the_picture(begun_s: float, duration_s: float) -> None:
     drawn = timeline(run(Step("tool", "x", duration_s, None, begun_s)))
