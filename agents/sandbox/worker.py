@@ -166,7 +166,7 @@ def _compile_nothing() -> None:
 
     compile_any = wasmtime.Module.__init__
 
-    def compile_small(self: wasmtime.Module, engine: wasmtime.Engine, wasm: str | bytes | bytearray) -> None:
+    def compile_small(self: wasmtime.Module, engine: wasmtime.Engine, wasm: str | bytes) -> None:
         if len(wasm) > _MAX_COMPILED_HERE_BYTES:
             raise RuntimeError("the compiled module is missing or does not fit this machine")
         compile_any(self, engine, wasm)
