@@ -1,9 +1,9 @@
 """What a person says of themselves, noticed in their own messages and nowhere else.
 
 Place in the data's way: the text a person typed -> `candidates`, sentences of theirs that could hold a fact
--> the model, whose grammar allows it nothing but a list of those sentences -> `agents/memory.py`, which
-keeps them. A document, a tool or an answer can put nothing in here: their words are never read, what looks
-pasted into a message is left out, and the model can only choose, not write.
+-> the model, whose grammar allows it nothing but a JSON list with one of `KINDS` for each ->
+`agents/memory.py`, which keeps those that are lasting. A document, a tool or an answer can put nothing in
+here: their words are never read, what looks pasted into a message is left out, and the model can only sort.
 
 Example:
     >>> candidates("I'm a nurse in Leeds. How much leave is there?")
@@ -24,8 +24,13 @@ from ..models.grammar.constraint import json_schema_grammar
 from .prompts import load_prompt
 
 MAX_CANDIDATES = 6
-MAX_NOTICED = 3
+# What a sentence tells of the person; the last is everything that is no lasting fact.
+PASSING = "passing"
+KINDS = (
+    "name", "home", "work", "family", "health", "taste", "language", "possession", "plan", "style", PASSING
+)  # fmt: skip
 MAX_CANDIDATE_CHARS = 200
+TOKENS_PER_KIND = 8
 # Whoever types more than this in one go is pasting something that others have written.
 MAX_OWN_CHARS = 1200
 
@@ -51,6 +56,14 @@ _REQUEST = re.compile(
     r"|what|who|whom|whose|when|where|why|how|which|can|could|would|will|is|are|do|does|did|should|may)\b",
     re.IGNORECASE,
 )
+# Talk about the moment or the conversation; and what points at something else can't be understood later.
+_PASSING = re.compile(
+    r"\b(?:thanks?|thank you|this|these|it|just|now|today|yesterday|tomorrow|tonight|above|below)\b"
+    r"|\bthat(?:'s)?\b(?=\s*(?:[.,;!]|$|is|was|but|and|helped|works?|worked))"
+    r"|\b(?:your|the)\s+(?:last |first |previous )?(?:answers?|repl(?:y|ies)|explanation)\b"
+    r"|\bmy\s+(?:last|first|next|previous|other)?\s*questions?\b|\bi(?: was|'m| am) wondering\b",
+    re.IGNORECASE,
+)
 _CLAUSE = re.compile(r"\s*[,;]\s+(?:and |but |so )?|\s+[-–—]\s+")
 _LEADING = re.compile(r"^(?:and|but|so|since|because|as|well|hi|hello|ok|okay)[, ]+", re.IGNORECASE)
 _SUBJECT = re.compile(
@@ -60,10 +73,10 @@ _SUBJECT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """What the model chose.
+    """What the model found.
 
     Attributes:
-        facts: Sentences of the person, in their order.
+        facts: Sentences of the person that tell something lasting, in their order.
         usage: What it cost.
     """
 
@@ -93,7 +106,7 @@ def candidates(message: str) -> list[str]:
 def notice(
     model: LanguageModel, message: str, *, user: str = "", cancel: threading.Event | None = None
 ) -> Noticed:
-    """Ask the model which of the person's sentences say something lasting about them.
+    """Ask the model what each of the person's sentences tells of them.
 
     Args:
         model: The chat model.
@@ -112,31 +125,31 @@ def notice(
     if not sentences:
         return Noticed((), Usage())
     messages = (
-        Message("system", load_prompt("facts_system").render()),
+        Message("system", load_prompt("facts_system").render(kinds=", ".join(KINDS))),
         Message("user", load_prompt("facts_user").render(sentences=sentences)),
     )
-    schema = {"type": "array", "items": {"enum": sentences}, "maxItems": MAX_NOTICED}
-    num_tokens = sum(model.count_text(json.dumps(sentence)) + 4 for sentence in sentences)
-    sampling = SamplingParams(max_tokens=num_tokens + 8, grammar=json_schema_grammar(schema))
+    num = len(sentences)
+    schema = {"type": "array", "items": {"enum": list(KINDS)}, "minItems": num, "maxItems": num}
+    sampling = SamplingParams(max_tokens=8 + TOKENS_PER_KIND * num, grammar=json_schema_grammar(schema))
     generation = model.submit(messages, sampling, cancel=cancel, priority="batch", user=user)
     try:
         written = "".join(part.text for part in generation if isinstance(part, Delta))
     finally:
         generation.cancel()
-    if generation.finish_reason != "stop":
-        return Noticed((), generation.usage)
-    return Noticed(_chosen(written, sentences), generation.usage)
+    return Noticed(_lasting(written, sentences), generation.usage)
 
 
-def _chosen(written: str, sentences: list[str]) -> tuple[str, ...]:
-    """Read the model's list; a model whose server knows no grammars may have written anything."""
+def _lasting(written: str, sentences: list[str]) -> tuple[str, ...]:
+    """Read the model's list; one that was cut off, or of a server that knows no grammars, holds nothing."""
     try:
-        chosen = json.loads(written)
+        kinds = json.loads(written)
     except ValueError:
         return ()
-    if not isinstance(chosen, list):
+    if not isinstance(kinds, list) or len(kinds) != len(sentences):
         return ()
-    return tuple(sentence for sentence in sentences if sentence in chosen)
+    return tuple(
+        sentence for sentence, kind in zip(sentences, kinds, strict=True) if kind in KINDS and kind != PASSING
+    )
 
 
 def _own_words(message: str) -> str:
@@ -157,6 +170,8 @@ def _without_leading(clause: str) -> str:
 
 
 def _could_be_a_fact(sentence: str) -> bool:
-    if not 6 <= len(sentence) <= MAX_CANDIDATE_CHARS or _REQUEST.search(sentence):
+    if not 6 <= len(sentence) <= MAX_CANDIDATE_CHARS:
+        return False
+    if _REQUEST.search(sentence) or _PASSING.search(sentence):
         return False
     return bool(_FIRST_PERSON.search(sentence) or _UNSPACED.search(sentence))
