@@ -12,7 +12,19 @@ import openai
 import pytest
 from localsmith.agents.rag import RagStrategy
 from localsmith.core.errors import GenerationError
-from localsmith.core.types import Answer, Chunk, Delta, Event, Final, Passage, Progress, Question
+from localsmith.core.types import (
+    Answer,
+    ApprovalNeeded,
+    Chunk,
+    Delta,
+    Event,
+    Final,
+    Passage,
+    Progress,
+    Question,
+    Step,
+    StepEnded,
+)
 from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
 from localsmith.serving.parts import ServedParts
@@ -194,3 +206,59 @@ def test_a_failing_strategy_is_told_as_an_error(serve: Callable[..., Any]) -> No
                     model="localsmith/rag", messages=ASK, stream=is_stream
                 )
             )
+
+
+class Stepwise:
+    """A strategy with a program, and a call that waits for a person."""
+
+    program = Step("program", "Returned 18", 0.1, prompt="print(18)", output="18")
+
+    def events(
+        self, question: Question, *, cancel: threading.Event | None = None
+    ) -> Generator[Event, None, None]:
+        yield StepEnded(self.program)
+        yield ApprovalNeeded("run1", "send", '{"to": "Ann"}', "It sends a letter.", 2)
+        yield Final(Answer("", "needs_approval", steps=(self.program,), trace_id="run1"))
+
+
+def test_a_call_that_waits_for_approval_is_told(serve: Callable[..., Any]) -> None:
+    server = serve(parts=parts(react=Stepwise()))
+    reply = client(server).chat.completions.create(model="localsmith/react", messages=ASK)
+    assert reply.choices[0].finish_reason == "stop"
+    told = reply.model_extra["localsmith"]
+    assert told["stop_reason"] == "needs_approval"
+    assert told["approval"] == {
+        "run_id": "run1",
+        "tool": "send",
+        "arguments": '{"to": "Ann"}',
+        "reason": "It sends a letter.",
+        "call": 2,
+    }
+    [step] = told["steps"]
+    assert (step["kind"], step["input"], step["output"]) == ("program", "print(18)", "18")
+
+
+def test_steps_are_told_as_they_end_to_those_who_ask(serve: Callable[..., Any]) -> None:
+    told = []
+    for options in ({"include_progress": True}, {}):
+        chunks = client(serve(parts=parts(react=Stepwise()))).chat.completions.create(
+            model="localsmith/react", messages=ASK, stream=True, extra_body={"stream_options": options}
+        )
+        extensions = [(chunk.model_extra or {}).get("localsmith") or {} for chunk in chunks]
+        told.append([extension["step"]["summary"] for extension in extensions if "step" in extension])
+        assert extensions[-1]["approval"]["tool"] == "send"
+    assert told == [["Returned 18"], []]
+
+
+def test_every_strategy_of_the_front_door_is_served(serve: Callable[..., Any]) -> None:
+    from localsmith.agents.registry import STRATEGIES
+
+    from localsmith import Localsmith
+    from localsmith.cli_serve import parts_of
+
+    with Localsmith() as ls:
+        served = parts_of(ls)
+    assert list(served.strategies) == list(STRATEGIES)
+    server = serve(parts=parts(**dict.fromkeys(served.strategies, Recorder())))
+    listed = {model.id for model in client(server).models.list()}
+    assert {f"localsmith/{name}" for name in STRATEGIES} <= listed
