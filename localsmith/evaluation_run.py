@@ -2,7 +2,7 @@
 
 Place in the data's way: `localsmith evaluate STRATEGY FILE` and `benchmarks/reasoning.py` both go through
 here: `StrategyRun` says what is to be measured, `PreparedRun` opens a front door for it and asks. The
-documents searched are the corpus's; the person's own are never read.
+documents searched are the corpus's; the person's own are never read, and their MCP servers never called.
 
 Example:
     with PreparedRun(StrategyRun("cot", Path("gsm8k.jsonl"), limit=100)) as prepared:
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .agents.registry import strategy_info
 from .core.errors import EvaluationError
-from .core.settings import Settings, load_settings
+from .core.settings import Settings, ToolSettings, load_settings
 from .core.types import DEFAULT_COLLECTION
 from .evaluation.grading import TextGrader
 from .evaluation.journal import Journal
@@ -201,6 +201,7 @@ def _settings_of(run: StrategyRun, settings: Settings, articles: Sequence[Articl
     retrieval = {"library_dir": corpus_dir(settings, articles)}
     return settings.model_copy(
         update={
+            "tools": ToolSettings(),  # a person's servers and web pages are nobody else's to repeat
             "answer": settings.answer.model_copy(update=answer),
             "retrieval": settings.retrieval.model_copy(update=retrieval),
         }
