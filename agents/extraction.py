@@ -83,6 +83,8 @@ def number_of(text: str, num_decimals: int | None = None) -> str | None:
         num_decimals: Digits kept behind the point; None for all.
     """
     text = text.translate(_MINUS).strip(_MARKUP).replace("\\$", "$").replace("\\%", "%")
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1].strip()
     negative = text.startswith("-") and text[1:2] in _CURRENCY
     text = text[1:].lstrip(_CURRENCY) if negative else text.lstrip(_CURRENCY)
     value, end = _leading_number(text)

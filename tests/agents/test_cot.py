@@ -229,7 +229,8 @@ def engine(browser_model_path: Path) -> Iterator[Engine]:
 @pytest.mark.real_model
 def test_a_small_model_reasons_and_votes(engine: Engine) -> None:
     asked = Question("A box holds 4 pears. How many pears do 3 boxes hold?")
-    answer = CotStrategy(engine, AnswerSettings(max_tokens=60), num_samples=3).invoke(asked)
+    two = load_examples("cot").take((0, 3))
+    answer = CotStrategy(engine, AnswerSettings(max_tokens=60), num_samples=3, examples=two).invoke(asked)
     assert comparable(final_answer(answer.text) or "") == "12"
     samples = [step.usage for step in answer.steps if step.kind == "sample" and step.usage]
     read = sum(usage.prompt_tokens - usage.cached_tokens for usage in samples)

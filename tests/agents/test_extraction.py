@@ -61,7 +61,7 @@ def test_a_format_finds_only_answers_of_its_kind(form: AnswerFormat, text: str, 
 @pytest.mark.parametrize(
     "same",
     [
-        ("18", "18.0", "$18", "18.00 dollars", " 18. ", "**18**", "18 km/h"),
+        ("18", "18.0", "$18", "(18)", "($18)", "18.00 dollars", " 18. ", "**18**", "18 km/h"),
         ("1018", "1,018", "$1,018.00", "1018 apples left over"),
         ("0.75", "3/4", ".75", "0.750", "6/8"),
         ("-5", "−5", "-$5", "$-5"),

@@ -209,7 +209,8 @@ def engine(browser_model_path: Path) -> Iterator[Engine]:
 def test_a_small_model_programs_what_it_can_not_calculate(engine: Engine) -> None:
     settings = load_settings()
     sandbox = choose_sandbox(settings.sandbox, settings.sandbox_cache_dir)
-    strategy = PalStrategy(engine, sandbox, AnswerSettings(max_tokens=100), num_samples=3)
+    two = load_examples("pal").take((0, 2))
+    strategy = PalStrategy(engine, sandbox, AnswerSettings(max_tokens=100), num_samples=3, examples=two)
     answer = strategy.invoke(Question("A box holds 4873 pears. How many pears do 9127 boxes hold?"))
     assert answer.text == f"The answer is {4873 * 9127}."
     assert "program" in kinds(answer) and kinds(answer)[-1] == "vote"
