@@ -52,7 +52,9 @@ def mcp_parts_of(ls: Localsmith) -> McpParts:
     from .cli_serve import parts_of
     from .serving.mcp.parts import McpParts
 
-    return McpParts(parts_of(ls), library=lambda: ls.library, sandbox=ls.strategies.sandbox)
+    return McpParts(
+        parts_of(ls), library=lambda: ls.library, sandbox=ls.strategies.sandbox, warm_up=ls.warm_up
+    )
 
 
 def _serve_stdio(model: str | None, settings: Settings) -> None:
@@ -65,7 +67,6 @@ def _serve_stdio(model: str | None, settings: Settings) -> None:
 
     with Localsmith(model, settings=settings) as ls:
         log_libraries()
-        ls.warm_up()
         serve_stdio(create_server(mcp_parts_of(ls), settings.serve), streams)
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ...retrieval.library import Library
 
 
+def _nothing_to_load() -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class McpParts:
     """The strategies, the documents and the sandbox, each asked for when a request needs it.
@@ -29,8 +33,11 @@ class McpParts:
         served: The strategies with their names, and how far each part is; the same as the HTTP server's.
         library: Returns the documents; raises why they can't be had. Called in a thread.
         sandbox: Returns the sandbox; raises SandboxError where none can run. Called in a thread.
+        warm_up: Starts to load in the background; called when a client has said hello, not before, so that
+            the hello is answered at once.
     """
 
     served: ServedParts
     library: Callable[[], Library]
     sandbox: Callable[[], Sandbox]
+    warm_up: Callable[[], None] = _nothing_to_load

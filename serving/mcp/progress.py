@@ -20,6 +20,8 @@ from typing import TypeAlias
 from ...core.types import Delta, Event, Progress, StepEnded
 
 MIN_INTERVAL_S = 0.25
+HEARTBEAT_S = 2.0  # where nothing countable happens; clients take silence for a hang
+MAX_WORDS_CHARS = 300
 Send: TypeAlias = Callable[[float, str], Awaitable[None]]
 """Sends one notification: the value and the words."""
 
@@ -39,7 +41,8 @@ class ProgressReport:
         self._topic = ""
         self._done = 0
         self._written = 0
-        self._sent_at = -MIN_INTERVAL_S
+        self._sent_at = -HEARTBEAT_S
+        self._sent_value = 0.0
 
     async def tell(self, event: Event) -> None:
         """Tell of an event, unless one was told of only just now and the topic is the same.
@@ -60,10 +63,12 @@ class ProgressReport:
             await self._note(f"{event.step.kind}: {event.step.summary}", 1, "")
 
     async def _note(self, topic: str, gain: float, words: str) -> None:
-        is_new = topic != self._topic
+        now, is_new = self._clock(), topic != self._topic
         self._topic = topic
         self._value += gain + is_new
-        if self._send is None or (self._clock() - self._sent_at < MIN_INTERVAL_S and not is_new):
+        interval_s = MIN_INTERVAL_S if self._value > self._sent_value else HEARTBEAT_S
+        if self._send is None or (now - self._sent_at < interval_s and not is_new):
             return
-        self._sent_at = self._clock()
-        await self._send(self._value, words or topic)
+        self._value = max(self._value, self._sent_value + 1)
+        self._sent_at, self._sent_value = now, self._value
+        await self._send(self._value, (words or topic)[:MAX_WORDS_CHARS])

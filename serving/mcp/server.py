@@ -51,6 +51,7 @@ def create_server(parts: McpParts, settings: ServeSettings) -> McpServer:
     handlers = _Handlers(server, parts, settings)
     for kind, handle in handlers.by_request().items():
         server.request_handlers[kind] = handle
+    server.notification_handlers[types.InitializedNotification] = handlers.client_is_here
     return server
 
 
@@ -70,6 +71,9 @@ class _Handlers:
             types.ListResourceTemplatesRequest: self.list_templates,
             types.ReadResourceRequest: self.read_resource,
         }
+
+    async def client_is_here(self, _: types.InitializedNotification) -> None:
+        self._parts.warm_up()
 
     async def list_tools(self, _: types.ListToolsRequest) -> types.ServerResult:
         hints = types.ToolAnnotations(readOnlyHint=True, destructiveHint=False, openWorldHint=False)

@@ -21,7 +21,7 @@ import pytest
 from localsmith.agents.rag import RagStrategy
 from localsmith.core.errors import SandboxError
 from localsmith.core.settings import RetrievalSettings, ServeSettings
-from localsmith.core.types import ProgramResult
+from localsmith.core.types import ProgramResult, Progress
 from localsmith.models.embedding.embedder import EmbedderProcess
 from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.models.scripted import ScriptedModel
@@ -30,6 +30,7 @@ from localsmith.serving.keys import KeyStore
 from localsmith.serving.mcp import resources
 from localsmith.serving.mcp.http import create_http_app
 from localsmith.serving.mcp.parts import McpParts
+from localsmith.serving.mcp.progress import ProgressReport
 from localsmith.serving.parts import ServedParts
 from localsmith.serving.server import HttpServer
 from mcp.client.session import ClientSession
@@ -186,6 +187,30 @@ def test_progress_grows_and_tells_what_is_done(start: Start) -> None:
     values, words = [value for value, _ in told], " / ".join(message or "" for _, message in told)
     assert values == sorted(set(values)) and len(values) >= 3
     assert "searching How hot" in words and "reading" in words and "writing" in words
+
+
+def test_a_long_wait_is_told_of_seldom_and_never_twice_with_one_value() -> None:
+    told: list[tuple[float, float, str]] = []
+    now = 0.0
+
+    async def send(value: float, words: str) -> None:
+        told.append((now, value, words))
+
+    async def run() -> None:
+        nonlocal now
+        report = ProgressReport(send, clock=lambda: now)
+        while now < 10:
+            await report.tell(Progress("loading", detail="the model"))
+            now += 0.1
+        for done in (100, 101, 400):
+            await report.tell(Progress("reading", done, 400, "x" * 1000))
+            now += 0.1
+
+    asyncio.run(run())
+    values = [value for _, value, _ in told]
+    assert values == sorted(set(values))
+    assert [round(when) for when, _, _ in told] == [0, 2, 4, 6, 8, 10]
+    assert all(len(words) <= 300 for _, _, words in told)
 
 
 class Watched(ScriptedModel):
