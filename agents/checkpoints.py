@@ -243,6 +243,12 @@ class Checkpoints:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
 
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        with self._opening:
+            if (database := self.__dict__.pop("_opened", None)) is not None:
+                database.close()
+
     # -- the ledger of calls that a person decides on
 
     def attempt(self, run_id: str, call: int) -> Attempt:

@@ -93,7 +93,7 @@ def sql_tools(files: TableFiles) -> list[FunctionTool]:
     return [
         FunctionTool(
             name="list_tables",
-            description="List the tables among the person's files, with columns. Call it before query_tables.",
+            description="List the tables in the person's files, with columns. Call it before query_tables.",
             parameters={"type": "object", "properties": {}, "additionalProperties": False},
             function=list_tables,
             timeout_s=30.0,

@@ -137,7 +137,10 @@ class Tables:
             cursor = self._connection.cursor()
             try:
                 cursor.execute(sql)
+                if cursor.description is None:
+                    raise ToolArgumentError("The query is empty: write a SELECT.")
                 rows = cursor.fetchmany(max_rows + 1)
+                columns = tuple(column[0] for column in cursor.description)
             except sqlite3.OperationalError as exc:
                 if "interrupted" in str(exc):
                     raise ToolExecutionError(f"The query took longer than {timeout_s:g} s.") from exc
@@ -148,7 +151,6 @@ class Tables:
             finally:
                 cursor.close()
                 self._connection.set_progress_handler(None, 0)
-        columns = tuple(column[0] for column in cursor.description or ())
         return Result(columns, tuple(map(tuple, rows[:max_rows])), len(rows) > max_rows)
 
     def close(self) -> None:
