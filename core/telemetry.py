@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -66,8 +66,8 @@ class TraceExporter:
                 hint="pip install 'localsmith[telemetry]'",
             ) from exc
         self._client = OTLPSpanExporter(self.url, headers=dict(headers or {}), timeout=timeout_s)
-        self._make_queue = lambda: BatchSpanProcessor(self._client)
-        self._queue: BatchSpanProcessor | None = None
+        self._make_queue: Callable[[], Any] = lambda: BatchSpanProcessor(self._client)
+        self._queue: Any = None
         self._lock = threading.Lock()
 
     def export(self, traces: Iterable[Trace]) -> int:

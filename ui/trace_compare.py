@@ -69,18 +69,19 @@ def aligned(first: Sequence[Placed], second: Sequence[Placed]) -> list[Pair]:
 
 
 def _totals(first: Trace, second: Trace) -> str:
-    infos = first.info, second.info
+    one, other = first.info, second.info
     usages = first.answer.usage, second.answer.usage
+    waits = usages[0].time_to_first_token_s, usages[1].time_to_first_token_s
     rows = [
-        _words("Strategy", *(info.strategy for info in infos)),
-        _words("Ended", *(status_of(info) for info in infos)),
-        _words("Model", *(info.model for info in infos)),
-        _numbers("Took", *(info.duration_s for info in infos), words.duration),
-        _numbers("First word after", *(usage.time_to_first_token_s for usage in usages), words.duration),
-        _numbers("Tokens read", *(info.prompt_tokens for info in infos), _whole),
-        _numbers("of them cached", *(info.cached_tokens for info in infos), _whole),
-        _numbers("Tokens written", *(info.completion_tokens for info in infos), _whole),
-        _numbers("Steps", *(info.num_steps for info in infos), _whole),
+        _words("Strategy", one.strategy, other.strategy),
+        _words("Ended", status_of(one), status_of(other)),
+        _words("Model", one.model, other.model),
+        _numbers("Took", one.duration_s, other.duration_s, words.duration),
+        _numbers("First word after", *waits, words.duration),
+        _numbers("Tokens read", one.prompt_tokens, other.prompt_tokens, _whole),
+        _numbers("of them cached", one.cached_tokens, other.cached_tokens, _whole),
+        _numbers("Tokens written", one.completion_tokens, other.completion_tokens, _whole),
+        _numbers("Steps", one.num_steps, other.num_steps, _whole),
     ]
     head = "<thead><tr><th></th><th>A</th><th>B</th><th>B less A</th></tr></thead>"
     return f'<table class="ls-compare">{head}<tbody>{"".join(rows)}</tbody></table>'
