@@ -28,7 +28,7 @@ from .strategy import Run
 from .votes import Vote, in_words, tally
 
 # Mean log-probability of the program's tokens below which it is in doubt.
-MIN_MEAN_LOGPROB = -0.06
+MIN_MEAN_LOGPROB = -0.08
 # Attempts after the first, in order.
 FURTHER = ("pal", "cot", "pal")
 # Of programs after the first. Source: Gao et al. 2023, "PAL: Program-aided Language Models", section 5.1.

@@ -13,7 +13,21 @@ Importing this loads neither torch nor llama.cpp nor the settings; they load wit
 from typing import TYPE_CHECKING, Any
 
 from .core.errors import LocalsmithError
-from .core.types import Answer, Citation, Delta, Document, Event, Final, Message, Passage, Progress, Question
+from .core.types import (
+    Answer,
+    ApprovalNeeded,
+    Citation,
+    Delta,
+    Document,
+    Event,
+    Final,
+    Message,
+    Passage,
+    Progress,
+    Question,
+    Step,
+    StepEnded,
+)
 
 if TYPE_CHECKING:
     from .front_door import Localsmith
@@ -22,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "ApprovalNeeded",
     "Citation",
     "Delta",
     "Document",
@@ -33,6 +48,8 @@ __all__ = [
     "Passage",
     "Progress",
     "Question",
+    "Step",
+    "StepEnded",
     "__version__",
 ]
 

@@ -376,6 +376,8 @@ class Localsmith:
     def close(self) -> None:
         """Stop the model, the embedder and the parser; a second call does nothing."""
         self._closing.set()
+        if "strategies" in self.__dict__:
+            self.__dict__.pop("strategies").close()  # what learns in the background uses the model
         if self._engine.state.state == "ready":
             self._engine.result().close()
         with self._library_lock:
@@ -383,7 +385,7 @@ class Localsmith:
                 self._library.close()
                 self._embedder_process.close()
                 self._library = None
-        for name in ("strategies", "_parser", "conversations"):
+        for name in ("_parser", "conversations"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
