@@ -213,7 +213,8 @@ class Tools:
                     if isinstance(event, Final):
                         answer = event.answer
                     elif isinstance(event, ApprovalNeeded):
-                        note = f"The tool {event.tool} waits for a person's word: ask in the chat instead."
+                        resume = f"localsmith runs resume {event.run_id}"
+                        note = f"The tool {event.tool} waits for a person's word on this machine: {resume}"
                     await call.progress.tell(event)
         finally:
             timer.cancel()

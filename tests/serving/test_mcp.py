@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import pytest
 from localsmith.agents.rag import RagStrategy
+from localsmith.agents.react import ReactStrategy
+from localsmith.agents.tools.tool import FunctionTool, Observation
 from localsmith.core.errors import SandboxError
 from localsmith.core.settings import RetrievalSettings, ServeSettings
 from localsmith.core.types import ProgramResult, Progress
@@ -31,6 +33,7 @@ from localsmith.serving.mcp import resources
 from localsmith.serving.mcp.http import create_http_app
 from localsmith.serving.mcp.parts import McpParts
 from localsmith.serving.mcp.progress import ProgressReport
+from localsmith.serving.mcp.stdio import MAX_LINE_BYTES
 from localsmith.serving.parts import ServedParts
 from localsmith.serving.server import HttpServer
 from mcp.client.session import ClientSession
@@ -111,6 +114,7 @@ def start(library: Library) -> Iterator[Start]:
             *,
             keys: KeyStore | None = None,
             sandbox: Any = None,
+            react: ReactStrategy | None = None,
             **settings: Any,
         ) -> Served:
             model = model or ScriptedModel(["Green tea is brewed at 80 degrees [1]."] * 9)
@@ -118,7 +122,7 @@ def start(library: Library) -> Iterator[Start]:
             served = ServedParts(
                 model=lambda: model,
                 embedder=HashingEmbedder,
-                strategies={"rag": RagStrategy(model, library)},
+                strategies={"rag": RagStrategy(model, library), **({"react": react} if react else {})},
             )
             parts = McpParts(served, library=lambda: library, sandbox=lambda: sandbox)
             serve = ServeSettings(**{"port": 0, "shutdown_s": 1.0, **settings})
@@ -262,6 +266,23 @@ def test_a_run_past_the_deadline_ends_with_what_it_has(start: Start) -> None:
     result = call(served, "ask", {"question": "Which tea?"})
     assert result.structuredContent is not None and result.structuredContent["stop_reason"] == "time_limit"
     assert "word word" in text_of(result)
+
+
+def test_a_tool_that_needs_a_person_is_not_called_for_another_assistant(start: Start, tmp_path: Path) -> None:
+    sent: list[str] = []
+    tool = FunctionTool(
+        "send",
+        "Send a text.",
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        lambda arguments, _: sent.append(arguments["text"]) or Observation("sent"),  # type: ignore[func-returns-value]
+        needs_approval=True,
+    )
+    model = ScriptedModel(['Thought: I send it.\nAction: send\nInput: {"text": "hi"}'], n_ctx=8192)
+    react = ReactStrategy(model, [tool], checkpoints=tmp_path / "react.sqlite3")
+    result = call(start(model, react=react), "ask", {"question": "Send hi.", "strategy": "react"})
+    assert result.structuredContent is not None and sent == []
+    assert result.structuredContent["stop_reason"] == "needs_approval"
+    assert f"localsmith runs resume {result.structuredContent['trace_id']}" in text_of(result)
 
 
 def test_search_returns_passages_and_where_they_stand(start: Start) -> None:
@@ -474,21 +495,19 @@ def test_the_process_ends_with_its_client_or_a_signal_and_says_nothing(tmp_path:
     process = started(tmp_path)
     try:
         ping(process)
-        begun = time.monotonic()
         if end == "close":
             assert process.stdin is not None
             process.stdin.close()
             process.stdin = None
         else:
             process.send_signal(getattr(signal, end))
-        out, errors = process.communicate(timeout=15)
+        out, errors = process.communicate(timeout=30)
         assert (process.returncode, out, errors) == (0, "", "")
-        assert time.monotonic() - begun < 8
     finally:
         process.kill()
 
 
-def test_lines_that_are_no_messages_end_nothing(tmp_path: Path) -> None:
+def test_lines_that_are_no_messages_end_nothing_and_one_without_end_ends_the_session(tmp_path: Path) -> None:
     process = started(tmp_path)
     try:
         ping(process)
@@ -497,9 +516,35 @@ def test_lines_that_are_no_messages_end_nothing(tmp_path: Path) -> None:
         process.stdin.flush()
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]
         assert [line["id"] for line in lines if "id" in line] == [7]
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write("x" * (MAX_LINE_BYTES + 1_000_000))
+            process.stdin.flush()
+        assert process.wait(30) == 0
     finally:
         process.kill()
-        process.communicate()
+        with contextlib.suppress(BrokenPipeError):
+            process.communicate()
+    assert "mcp_message_too_long" in (tmp_path / "localsmith.log").read_text()
+
+
+NOISE = """
+import os, subprocess, sys
+from localsmith.serving.mcp.stdio import take_streams
+
+streams = take_streams()
+print("noise", flush=True)
+os.write(1, b"noise\\n")
+subprocess.run(["echo", "noise"], check=True)
+assert sys.stdin.read() == ""
+os.write(streams.output_fd, os.read(streams.input_fd, 100))
+"""
+
+
+def test_what_python_c_code_and_children_print_stays_out_of_the_protocol() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NOISE], input="protocol", capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("protocol", "noise\n" * 3)
 
 
 @pytest.mark.real_model
