@@ -20,10 +20,13 @@ from ..core.contracts import LanguageModel
 from ..core.memory_store import Summary
 from ..core.sentences import sentence_spans
 from ..core.types import Delta, Message, SamplingParams
+from ..models.grammar.constraint import regex_grammar
 from .prompts import load_prompt
 
 # One step reads at most this much, so that a person who comes meanwhile waits for no long prompt.
 MAX_STEP_TOKENS = 1200
+# One paragraph that begins so: without it, small models copy the turns instead of summarising them.
+BEGINNING = "The person"
 # Greedy decoding lets small models repeat themselves until the completion is full.
 REPEAT_PENALTY = 1.1
 _MIN_MESSAGE_CHARS = 200
@@ -75,7 +78,9 @@ def extend(
     prompt, end = _prompt(model, before.text if before else "", history, start, max_tokens)
     if end == start:
         return None
-    sampling = SamplingParams(max_tokens=max_tokens, repeat_penalty=REPEAT_PENALTY)
+    sampling = SamplingParams(
+        max_tokens=max_tokens, repeat_penalty=REPEAT_PENALTY, grammar=regex_grammar(f"{BEGINNING} .+")
+    )
     generation = model.submit(prompt, sampling, cancel=cancel, priority="batch", user=user)
     try:
         text = "".join(part.text for part in generation if isinstance(part, Delta)).strip()
