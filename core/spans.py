@@ -36,6 +36,7 @@ SERVICE = "localsmith"
 SCOPE = "localsmith.traces"
 NS_PER_S = 1_000_000_000
 _HEX_ID = re.compile(r"[0-9a-f]{32}")
+_TOOL = re.compile(r"([A-Za-z_][\w.-]{0,63}): ")
 _NO_ID = "0" * 32
 
 # What the conventions call the kinds that they know.
@@ -148,7 +149,7 @@ class _Tree:
             subject = self._trace.question.collection or ""
             attributes |= {"gen_ai.data_source.id": subject} if subject else {}
         elif operation == "execute_tool":
-            subject = "python" if step.kind == "program" else ""
+            subject = "python" if step.kind == "program" else _tool_of(step)
             attributes |= {"gen_ai.tool.name": subject} if subject else {}
             attributes["gen_ai.tool.type"] = "function"
         return f"{operation} {subject}".rstrip(), attributes
@@ -187,6 +188,12 @@ class _Tree:
 
     def _span_id(self, place: str) -> str:
         return hashlib.sha256(f"{self._trace_id}{place}".encode()).hexdigest()[:16]
+
+
+def _tool_of(step: Step) -> str:
+    """Return the tool's name, with which the summary of a call begins; "" where it does not."""
+    named = _TOOL.match(step.summary)
+    return named.group(1) if named else ""
 
 
 def _window(answer: Answer) -> dict[str, Value]:

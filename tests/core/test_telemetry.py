@@ -173,6 +173,15 @@ def test_texts_stay_here_unless_they_are_asked_for(collector: Collector, trace: 
     assert SECRET in attributes(spans[-1])["gen_ai.output.messages"]
 
 
+def test_a_call_is_named_by_its_tool(collector: Collector, trace: Trace) -> None:
+    steps = (Step("tool", "calculator: 4", 0.1), Step("tool", "no such tool", 0.1))
+    called = replace(trace, answer=replace(trace.answer, steps=steps))
+    TraceExporter(collector.url).export([called])
+    named, unnamed = collector.spans()[1:]
+    assert (named.name, attributes(named)["gen_ai.tool.name"]) == ("execute_tool calculator", "calculator")
+    assert unnamed.name == "execute_tool" and "gen_ai.tool.name" not in attributes(unnamed)
+
+
 def test_a_failed_run_is_an_error_with_its_type(collector: Collector, tmp_path: Path) -> None:
     store = TraceStore(tmp_path / "failed.sqlite3")
     trace_id = store.add(Question("Why?"), full_answer(), "react", error=ModelError("It stumbled."))

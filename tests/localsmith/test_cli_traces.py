@@ -1,13 +1,12 @@
-"""`localsmith traces` as a person uses it: real processes over a real store."""
+"""`localsmith traces` as a person uses it: the command line's own entry over a real store."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,41 @@ from localsmith.core.settings import load_settings
 from localsmith.core.traces import TraceStore
 from localsmith.core.types import Answer, Chunk, Passage, Question, Step, Usage
 
+from localsmith.cli import main
+
 SECRET = "xyzzy-4711"
 
 
-def traces(home: Path, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from localsmith.cli import main; main()", "traces", *args]
-    variables = {**os.environ, "LOCALSMITH_HOME": str(home), "PYTHONUTF8": "1", **environment}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=100)
+@dataclass(frozen=True)
+class Done:
+    """What a command printed, and its exit status."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """`localsmith traces` over a data folder; in this process, which saves a start a command."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, home: Path, *args: str, **environment: str) -> Done:
+        self._capsys.readouterr()
+        self._monkeypatch.setattr(sys, "argv", ["localsmith", "traces", *args])
+        for name, value in {"LOCALSMITH_HOME": str(home), **environment}.items():
+            self._monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = self._capsys.readouterr()
+        return Done(int(ended.value.code or 0), printed.out, printed.err)
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -66,7 +93,7 @@ def ids(home: Path) -> list[str]:
         return [info.id[0] for info in store.list().traces]
 
 
-def test_runs_are_listed_and_one_is_shown(home: Path) -> None:
+def test_runs_are_listed_and_one_is_shown(home: Path, traces: Command) -> None:
     listed = traces(home, "list", "--strategy", "rag")
     assert listed.returncode == 0, listed.stderr
     lines = listed.stdout.splitlines()
@@ -87,13 +114,13 @@ def test_runs_are_listed_and_one_is_shown(home: Path) -> None:
     assert whole["answer"]["steps"][0]["steps"][0]["output"] == "4"
 
 
-def test_an_identifier_that_fits_none_is_told(home: Path) -> None:
+def test_an_identifier_that_fits_none_is_told(home: Path, traces: Command) -> None:
     done = traces(home, "show", "9")
     assert done.returncode == 1
     assert "0 runs have an identifier" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_runs_are_written_to_a_file_without_texts(home: Path, tmp_path: Path) -> None:
+def test_runs_are_written_to_a_file_without_texts(home: Path, traces: Command, tmp_path: Path) -> None:
     file = tmp_path / "runs.jsonl"
     done = traces(home, "export", "--json", str(file))
     assert done.returncode == 0, done.stderr
@@ -106,7 +133,7 @@ def test_runs_are_written_to_a_file_without_texts(home: Path, tmp_path: Path) ->
     assert SECRET in file.read_text() and len(file.read_text().splitlines()) == 1
 
 
-def test_runs_go_nowhere_until_somebody_says_where(home: Path) -> None:
+def test_runs_go_nowhere_until_somebody_says_where(home: Path, traces: Command) -> None:
     done = traces(home, "export")
     assert done.returncode == 1
     assert "Nothing says where" in done.stderr
@@ -114,7 +141,7 @@ def test_runs_go_nowhere_until_somebody_says_where(home: Path) -> None:
     assert gone.returncode == 1 and "not the address" in gone.stderr
 
 
-def test_runs_are_sent_to_a_collector(home: Path) -> None:
+def test_runs_are_sent_to_a_collector(home: Path, traces: Command) -> None:
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -147,7 +174,7 @@ def test_runs_are_sent_to_a_collector(home: Path) -> None:
     assert len(spans) == 9 and SECRET.encode() not in b"".join(bodies)
 
 
-def test_runs_are_forgotten(home: Path) -> None:
+def test_runs_are_forgotten(home: Path, traces: Command) -> None:
     assert "Forgot 1 run." in traces(home, "forget", "1f").stderr
     assert ids(home) == ["0", "2"]
     assert "Forgot 1 run." in traces(home, "forget", "--older-than", "1").stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from localsmith.core.trace_rows import flat
 from localsmith.core.types import Answer, Step, Usage
@@ -55,6 +55,7 @@ def test_two_runs_over_the_same_time_can_be_compared() -> None:
     assert "left:0.000%;width:25.000%" in drawn
 
 
+@settings(deadline=None)
 @given(
     begun_s=st.floats(-1e12, 1e12),
     duration_s=st.floats(-1e12, 1e12),
@@ -65,6 +66,7 @@ def test_no_bar_leaves_the_picture(begun_s: float, duration_s: float) -> None:
     assert float(left) + float(width) <= 100.002
 
 
+@settings(deadline=None)
 @given(text=st.text() | st.just(HOSTILE))
 def test_a_steps_words_are_shown_and_never_obeyed(text: str) -> None:
     found = Tags(timeline(run(Step("tool", text, 1.0, is_error=True))))
@@ -98,6 +100,7 @@ def test_steps_of_the_same_kind_stand_beside_each_other() -> None:
     ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     first=st.lists(st.sampled_from(["search", "tool", "generate"]), max_size=12),
     second=st.lists(st.sampled_from(["search", "tool", "generate"]), max_size=12),
