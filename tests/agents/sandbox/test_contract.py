@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -89,10 +88,9 @@ def test_a_program_is_the_main_module(sandbox: Sandbox) -> None:
 
 
 def test_a_run_s_own_time_limit_holds(sandbox: Sandbox) -> None:
-    began = time.monotonic()
     result = sandbox.run("print('begun', flush=True)\nwhile True: pass", timeout_s=0.6)
-    assert time.monotonic() - began < 0.6 + 0.5
     assert result.status == "timeout"
+    assert 0.5 < result.duration_s < 0.6 + 0.5
     assert "0.6 s" in result.error
 
 
