@@ -10,11 +10,9 @@ Example:
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -31,7 +29,8 @@ from ..core.errors import (
     ToolArgumentError,
     ToolExecutionError,
 )
-from ..core.types import Answer, Event, Final, Question, Step
+from ..core.types import Answer, Event, Final, Question
+from .calls import all_steps, count_calls
 from .grading import Grade, TextGrader
 from .journal import Journal
 from .metrics import Interval, bootstrap, wilson
@@ -51,9 +50,6 @@ QUESTION_FAILURES: tuple[type[LocalsmithError], ...] = (
 # A user of its own: its share of the engine is one user's, and its unfinished runs are nobody's to resume.
 USER = "evaluation"
 LIMITS = ("step_limit", "time_limit")
-# A turn of ReAct as Yao et al. (2023, section 2) have it: a thought, an action, and our line for its input.
-_ACTION = re.compile(r"\s*(?:Thought:[^\n]*\n)?\s*Action:[^\n]*(?:\n\s*Input:(?P<input>.*))?", re.DOTALL)
-_REFUSED = re.compile(r"arguments\b")
 
 
 class AskedStrategy(Protocol):
@@ -85,7 +81,8 @@ class Record:
         completion_tokens: Tokens generated.
         num_samples: Completions that voted or were written beside each other.
         num_tool_calls: Calls of tools.
-        num_malformed_calls: Calls that no tool could take; see the function of this name.
+        num_malformed_calls: Calls that no tool could take; see `evaluation.calls`.
+        num_cut_calls: Calls that a limit cut off while they were written; they were not made.
         begun_at: Seconds since the epoch.
         seconds: Wall time of the run, beside the others that ran at once.
         trace_id: Identifier of the run.
@@ -108,6 +105,7 @@ class Record:
     num_samples: int
     num_tool_calls: int
     num_malformed_calls: int
+    num_cut_calls: int
     begun_at: float
     seconds: float
     trace_id: str
@@ -216,7 +214,7 @@ def _record(task: Task, answer: Answer | None, failure: str, begun_at: float, se
     if shown.stop_reason == "abstained":
         grade = Grade(0.0, "It abstained.", None, False)
     steps = list(all_steps(shown.steps))
-    calls = [step for step in steps if step.kind == "tool"]
+    calls = count_calls(shown.steps)
     return Record(
         id=task.id,
         question=task.text,
@@ -233,37 +231,13 @@ def _record(task: Task, answer: Answer | None, failure: str, begun_at: float, se
         cached_tokens=shown.usage.cached_tokens,
         completion_tokens=shown.usage.completion_tokens,
         num_samples=sum(step.kind == "sample" for step in steps),
-        num_tool_calls=len(calls),
-        num_malformed_calls=num_malformed_calls(steps),
+        num_tool_calls=calls.num_made,
+        num_malformed_calls=calls.num_malformed,
+        num_cut_calls=calls.num_cut,
         begun_at=begun_at,
         seconds=seconds,
         trace_id=shown.trace_id,
     )
-
-
-def all_steps(steps: Sequence[Step]) -> Iterator[Step]:
-    """Yield the steps of a run and those within them, depth first."""
-    for step in steps:
-        yield step
-        yield from all_steps(step.steps)
-
-
-def num_malformed_calls(steps: Sequence[Step]) -> int:
-    """Count the calls that no tool could take, by what the model wrote and not by what was made of it.
-
-    Such is a turn that names an action whose input is no JSON object, as when it was cut, and a call whose
-    arguments its tool's schema refused.
-    """
-    turns = (_ACTION.match(step.output) for step in steps if step.kind == "generate")
-    refused = (step.is_error and _REFUSED.match(step.output) for step in steps if step.kind == "tool")
-    return sum(turn is not None and not _is_object(turn["input"]) for turn in turns) + sum(map(bool, refused))
-
-
-def _is_object(text: str | None) -> bool:
-    try:
-        return isinstance(json.loads(text or ""), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def reasoning_figures(records: Sequence[Record]) -> dict[str, float]:
@@ -291,6 +265,7 @@ def _calls(records: Sequence[Record]) -> dict[str, float]:
         "malformed_calls": num_malformed,
         "malformed_calls_low": share.low * num_attempts,
         "malformed_calls_high": share.high * num_attempts,
+        "cut_calls": sum(record.num_cut_calls for record in records),
     }
 
 

@@ -100,7 +100,7 @@ def load_tasks(path: Path, limit: int | None = None, context: str = "") -> list[
     Raises:
         EvaluationError: A row is of no known form, or not as its form wants it; line and field are named.
     """
-    tasks = []
+    tasks: list[Task] = []
     for line, row in json_rows(path):
         if limit is not None and len(tasks) >= limit:
             break

@@ -36,7 +36,7 @@ SHOWN_FIGURES = (
     "seconds_to_answer_median",
     "seconds_to_answer_p90",
 )
-CALL_FIGURES = ("tool_calls_mean", "malformed_calls")
+CALL_FIGURES = ("tool_calls_mean", "malformed_calls", "cut_calls")
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -115,8 +115,8 @@ def _evaluate(run: StrategyRun, json: Path | None, *, resume: bool) -> None:
             raise typer.Exit(INTERRUPTED) from None
         figures = reasoning_figures(records)
         title = f"{run.strategy} on {run.file.name}, {prepared.about['model']}"
-        has_calls = figures["tool_calls_mean"] or figures["malformed_calls"]
-        print_figures(figures, SHOWN_FIGURES + CALL_FIGURES * bool(has_calls), title)
+        has_calls = any(figures[name] for name in CALL_FIGURES)
+        print_figures(figures, SHOWN_FIGURES + CALL_FIGURES * has_calls, title)
         if json:
             write_results(json, figures, command=command_line(), details=prepared.about)
             if journal is not None:

@@ -21,6 +21,8 @@ Metric = Literal["accuracy", "f1", "malformed_calls"]
 
 GSM8K, GSM8K_TRAIN, GSM_HARD = "gsm8k/test.jsonl", "gsm8k/train.jsonl", "pal/gsmhardv2.jsonl"
 HOTPOTQA, SQUAD, ARTICLES = "hotpotqa/dev.jsonl", "squad/questions.jsonl", "squad/articles.jsonl"
+# A run of ReAct has a limit of time, which the runs beside it use up, too.
+REACT_AT_ONCE = 2
 SMALL_MODEL = "qwen2.5-coder-0.5b"
 
 
@@ -37,6 +39,7 @@ class Entry:
         examples: Examples for few-shot, below the data folder; "" for none.
         model: The model it is always measured with; "" for the one that the run names.
         limit: Questions it always asks; None for as many as the run says.
+        at_once: Questions asked at the same time; None for as many as the run says.
         is_extra: Whether it is measured only where it is named.
     """
 
@@ -48,6 +51,7 @@ class Entry:
     examples: str = ""
     model: str = ""
     limit: int | None = None
+    at_once: int | None = None
     is_extra: bool = False
 
     def run(self, data: Path, *, model: str, limit: int, at_once: int, seed: int | None) -> StrategyRun:
@@ -60,7 +64,7 @@ class Entry:
             num_samples=self.num_samples,
             corpus=data / self.corpus if self.corpus else None,
             examples=data / self.examples if self.examples else None,
-            at_once=at_once,
+            at_once=self.at_once or at_once,
             seed=seed,
         )
 
@@ -79,12 +83,18 @@ ENTRIES: Mapping[str, Entry] = {
     "gsm8k_auto": Entry("auto", GSM8K),
     "gsmhard_cot": Entry("cot", GSM_HARD),
     "gsmhard_pal": Entry("pal", GSM_HARD),
-    "hotpotqa_react_f1": Entry("react", HOTPOTQA, "f1", corpus=ARTICLES),
+    "hotpotqa_react_f1": Entry("react", HOTPOTQA, "f1", corpus=ARTICLES, at_once=REACT_AT_ONCE),
     "hotpotqa_direct_f1": Entry("direct", HOTPOTQA, "f1"),
-    "squad_react_f1": Entry("react", SQUAD, "f1", corpus=ARTICLES),
+    "squad_react_f1": Entry("react", SQUAD, "f1", corpus=ARTICLES, at_once=REACT_AT_ONCE),
     # Enough runs that no malformed call among them says something; the small model is the hard case.
     "react_malformed_calls": Entry(
-        "react", SQUAD, "malformed_calls", corpus=ARTICLES, model=SMALL_MODEL, limit=200
+        "react",
+        SQUAD,
+        "malformed_calls",
+        corpus=ARTICLES,
+        model=SMALL_MODEL,
+        limit=200,
+        at_once=REACT_AT_ONCE,
     ),
     "svamp_cot": _extra("cot", "pal/svamp.jsonl"),
     "svamp_pal": _extra("pal", "pal/svamp.jsonl"),

@@ -191,20 +191,27 @@ def turn(output: str) -> Step:
 
 
 @pytest.mark.parametrize(
-    ("steps", "count"),
+    ("steps", "num_malformed", "num_cut"),
     [
-        ((turn('Thought: I need it.\nAction: calculator\nInput: {"expression": "6*7"}'),), 0),
-        ((turn("Thought: I know it.\nAnswer: 42"), turn("Action is a film. The answer is 3.")), 0),
-        ((turn('Thought: I need it.\nAction: calculator\nInput: {"expression": "6*'),), 1),
-        ((turn("Thought: I need it.\nAction: calc"),), 1),
-        ((turn("Action: calculator\nInput: [1]"),), 1),
-        ((turn("Action: calculator\nInput: 6*7"), turn("Action: search\nInput: {}{}")), 2),
-        ((Step("tool", "", 0.1, output="arguments.n must be an integer.", is_error=True),), 1),
-        ((Step("tool", "", 0.1, output="calculator failed: division by zero", is_error=True),), 0),
-        ((Step("tool", "", 0.1, output="arguments for and against"),), 0),
-        ((Step("plan", "", 0.1, steps=(turn("Action: calculator"),)),), 1),
+        ((turn('Thought: I need it.\nAction: calculator\nInput: {"expression": "6*7"}'),), 0, 0),
+        ((turn("Thought: I know it.\nAnswer: 42"), turn("Action is a film. The answer is 3.")), 0, 0),
+        ((turn('Thought: I need it.\nAction: calculator\nInput: {"expression": "6*'),), 0, 1),
+        ((turn('Action: calculator\nInput: {"n": [1, 2'), turn('Action: a\nInput: {"n": tr')), 0, 2),
+        ((turn("Thought: I need it.\nAction: calc"),), 0, 1),
+        ((turn("Thought: I need"),), 0, 0),
+        ((turn('Action: calculator\nInput: {"n": 6*7'),), 1, 0),
+        ((turn("Action: calculator\nInput: {'n': 6"),), 1, 0),
+        ((turn("Action: calculator\nInput: [1]"),), 1, 0),
+        ((turn("Action: calculator\nInput: 6*7"), turn("Action: search\nInput: {}{}")), 2, 0),
+        ((Step("tool", "", 0.1, output="arguments.n must be an integer.", is_error=True),), 1, 0),
+        ((Step("tool", "", 0.1, output="calculator failed: division by zero", is_error=True),), 0, 0),
+        ((Step("tool", "", 0.1, output="arguments for and against"),), 0, 0),
+        ((Step("plan", "", 0.1, steps=(turn("Action: calculator\nInput: x"),)),), 1, 0),
     ],
 )
-def test_a_malformed_call_is_counted_by_what_the_model_wrote(steps: tuple[Step, ...], count: int) -> None:
+def test_a_malformed_call_is_counted_by_what_the_model_wrote(
+    steps: tuple[Step, ...], num_malformed: int, num_cut: int
+) -> None:
     answer = says("1", steps=steps)
-    assert run_tasks(tasks(1), Scripted(lambda i: answer))[0].num_malformed_calls == count
+    record = run_tasks(tasks(1), Scripted(lambda i: answer))[0]
+    assert (record.num_malformed_calls, record.num_cut_calls) == (num_malformed, num_cut)
