@@ -111,7 +111,7 @@ def write(
     Raises:
         ContextOverflow: Prompt plus `max_tokens` exceed the window.
         Overloaded: The model's queue is full.
-        GenerationError: The model failed, or ended without a word.
+        GenerationError: The model failed, or ended without a word where words were to be shown.
     """
     begun = time.monotonic()
     yield Progress("reading", 0)
@@ -137,7 +137,7 @@ def write(
     written = Written("".join(texts), generation.finish_reason or "stop")
     summary = f"Ended by {written.finish_reason}"
     yield run.step(kind, summary, begun, generation.usage, prompt=as_text(messages), output=written.text)
-    if not written.text.strip() and not run.cancel.is_set():
+    if is_shown and not written.text.strip() and not run.cancel.is_set():
         raise GenerationError("The model ended without a word.", hint="Ask again in other words.")
     return written
 

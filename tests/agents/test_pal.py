@@ -109,6 +109,11 @@ def test_a_reply_without_a_program_goes_back_too() -> None:
     assert model.prompts[1][-2] == Message("assistant", "I would rather not.")
 
 
+def test_a_model_without_a_word_gets_another_chance() -> None:
+    answer, model, _ = run(["\n```python\nprint(1)", GOOD])
+    assert answer.text == "The answer is 95." and len(model.prompts) == 2
+
+
 def test_after_the_last_repair_nothing_is_invented() -> None:
     answer, model, _ = run([BROKEN] * 9, max_repairs=2)
     assert answer.text == FAILED and answer.stop_reason == "step_limit"
