@@ -4,7 +4,7 @@ Place in the data's way: a `Question` -> a prompt with worked programs -> a prog
 result as an `Answer`; an error goes back to the model a few times. Several programs may vote. The model puts
 the question into code, Python does the calculating.
 
-Source: Gao et al. 2023, "PAL: Program-aided Language Models", section 3 (programs) and section 4 (a majority
+Source: Gao et al. 2023, "PAL: Program-aided Language Models", section 3 (programs) and section 5.1 (majority
 of several).
 
 Example:
