@@ -50,7 +50,8 @@ class ProgressReport:
         The value counts what was done: tokens read, pieces written, steps taken.
         """
         if isinstance(event, Progress):
-            topic = " ".join(part for part in (event.stage, event.detail) if part)
+            is_said = event.detail.startswith(event.stage)
+            topic = event.detail if is_said else f"{event.stage} {event.detail}".rstrip()
             done = event.done or 0
             before = self._done if topic == self._topic else 0
             words = topic if event.total is None else f"{topic}: {done} of {event.total}"

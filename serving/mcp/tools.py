@@ -22,7 +22,16 @@ from pydantic import BaseModel, ValidationError
 from ...agents.streaming import iterate_in_thread
 from ...core.errors import AccessDenied, IndexNotFoundError, ToolArgumentError
 from ...core.settings import ServeSettings
-from ...core.types import Answer, ApprovalNeeded, Final, Passage, ProgramResult, Progress, Question
+from ...core.types import (
+    DEFAULT_COLLECTION,
+    Answer,
+    ApprovalNeeded,
+    Final,
+    Passage,
+    ProgramResult,
+    Progress,
+    Question,
+)
 from ..parts import Strategy
 from . import forms
 from .parts import McpParts
@@ -267,6 +276,8 @@ class Tools:
         Raises:
             IndexNotFoundError: It isn't there.
         """
+        if name == DEFAULT_COLLECTION:
+            return  # always there; and a strategy that reads no documents needs no embedder
         names = [info.name for info in self._parts.library().collections()]
         if name not in names:
             raise IndexNotFoundError(
