@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from ..core.contracts import Embedder, LanguageModel
 from ..core.memory_rows import normalised
-from ..core.memory_store import Fact, MemoryStore, Summary
+from ..core.memory_store import Fact, MemoryStore, Origin, Summary
 from ..core.settings import MemorySettings
 from ..core.types import Answer, Message, Question
 from .background import Background
@@ -121,12 +121,11 @@ class Memory:
         line = _line(window.num_left_out, summary, facts)
         return Recalled(replace(question, history=window.messages), facts, summary, window.num_left_out, line)
 
-    def obey(self, question: Question, turn_id: str = "") -> str | None:
+    def obey(self, question: Question) -> str | None:
         """Do what "remember that …" or "forget that …" says, at once.
 
         Args:
             question: The question as asked.
-            turn_id: Its turn in the conversation store, or "".
 
         Returns:
             What was done, in words for the person; None where the message is no command or asks something,
@@ -141,23 +140,22 @@ class Memory:
         if not self._is_on(question.user):
             return "Memory is switched off, so nothing was changed. You can switch it on on the Memory page."
         if command.verb == "remember":
-            return self._remember(command, question, turn_id)
+            return self._remember(command, question)
         return self._forget(command, question.user)
 
     # -- after an answer
 
-    def learn(self, question: Question, answer: Answer | None = None, turn_id: str = "") -> None:
+    def learn(self, question: Question, answer: Answer | None = None) -> None:
         """Notice facts in the person's message and bring the summary up to date, both in the background.
 
         Args:
             question: The question as asked, with its whole history.
             answer: The answer to it, which belongs to the history from now on; nothing is learnt from it.
-            turn_id: The turn in the conversation store, or "".
         """
         if not self._is_on(question.user):
             return
-        key = f"facts {question.user} {question.conversation_id} {turn_id} {question.text}"
-        self._background.submit(key, lambda: self._learn_facts(question, turn_id))
+        key = f"facts {question.user} {question.conversation_id} {question.turn_id} {question.text}"
+        self._background.submit(key, lambda: self._learn_facts(question))
         turns = (Message("user", question.text), Message("assistant", answer.text if answer else ""))
         history = (*question.history, *turns) if answer and answer.text else question.history
         self._background.submit(
@@ -235,17 +233,17 @@ class Memory:
 
     # -- facts
 
-    def _learn_facts(self, question: Question, turn_id: str) -> None:
+    def _learn_facts(self, question: Question) -> None:
         command = command_of(question.text)
         if command is not None:
             if command.verb == "remember" and not command.is_whole:
-                self._remember(command, question, turn_id)
+                self._remember(command, question)
             return
         if len(self.store.facts(question.user)) < MAX_NOTICED_FACTS:
             noticed = notice(self._model, question.text, user=question.user, cancel=self._stop)
             for text in noticed.facts:
                 if not self._is_known(text, question):
-                    self.store.add_fact(text, question.user, "noticed", question.conversation_id, turn_id)
+                    self._add(text, "noticed", question)
         self._index.embed(question.user)
 
     def _is_known(self, text: str, question: Question) -> bool:
@@ -260,12 +258,15 @@ class Memory:
             for fact in self.store.forgotten_facts(question.user)
         )
 
-    def _remember(self, command: MemoryCommand, question: Question, turn_id: str) -> str:
+    def _remember(self, command: MemoryCommand, question: Question) -> str:
         known = self._index.same(command.text, question.user)
         if known is not None:
             return f"I remember that already: “{known.text}”"
-        fact = self.store.add_fact(command.text, question.user, "asked", question.conversation_id, turn_id)
+        fact = self._add(command.text, "asked", question)
         return f"I will remember: “{fact.text}” You can change it on the Memory page."
+
+    def _add(self, text: str, origin: Origin, question: Question) -> Fact:
+        return self.store.add_fact(text, question.user, origin, question.conversation_id, question.turn_id)
 
     def _forget(self, command: MemoryCommand, user: str) -> str | None:
         is_all = command.verb == "forget_all"

@@ -171,6 +171,7 @@ class Question:
         user: Who asks; the engine shares itself fairly between users. "" where there is but one.
         priority: "interactive" where a person waits, "batch" for work that gives way.
         conversation_id: The conversation, whose running summary stands for its oldest turns; "" for none.
+        turn_id: Its turn in the conversation, kept with what is remembered of it; "" where it is not stored.
     """
 
     text: str
@@ -180,6 +181,7 @@ class Question:
     user: str = ""
     priority: Priority = "interactive"
     conversation_id: str = ""
+    turn_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,13 @@ class AnswerRuns:
     def _asked(self, run: AnswerRun, strategy: str | None) -> Iterator[Event]:
         turn = run.turn
         history = self._front.conversations.history(turn.conversation_id, before=turn.position)
-        question = Question(turn.question, history, run.collection, conversation_id=turn.conversation_id)
+        question = Question(
+            turn.question,
+            history,
+            run.collection,
+            conversation_id=turn.conversation_id,
+            turn_id=turn.id,
+        )
         return self._front.events(question, strategy=strategy, cancel=run.cancel)
 
     def _wait_until_loaded(self, run: AnswerRun) -> None:

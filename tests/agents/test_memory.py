@@ -267,8 +267,10 @@ def test_a_summary_is_ready_before_the_next_question_needs_it(store: MemoryStore
 def test_a_fact_the_person_says_is_remembered_with_its_source(store: MemoryStore) -> None:
     model = ScriptedModel([json.dumps(["work"])])
     memory = Memory(model, store, HashingEmbedder())
-    asked = Question("I'm a nurse in Leeds. How much leave is there?", user="ann", conversation_id="c")
-    memory.learn(asked, Answer("30 days.", "answered"), turn_id="t")
+    asked = Question(
+        "I'm a nurse in Leeds. How much leave is there?", user="ann", conversation_id="c", turn_id="t"
+    )
+    memory.learn(asked, Answer("30 days.", "answered"))
     assert memory.wait(10)
     [fact] = store.facts("ann")
     assert (fact.text, fact.origin) == ("I'm a nurse in Leeds.", "noticed")
@@ -359,7 +361,7 @@ def test_remember_and_forget_work_at_once_without_the_model(store: MemoryStore) 
     memory = Memory(model, store, HashingEmbedder())
 
     def say(text: str) -> str | None:
-        return memory.obey(Question(text, user="ann", conversation_id="c"), "t")
+        return memory.obey(Question(text, user="ann", conversation_id="c", turn_id="t"))
 
     assert "my dog is called Rex" in (say("Remember that my dog is called Rex.") or "")
     assert "already" in (say("remember: My dog is called Rex") or "")
