@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .core.memory_store import MemoryStore
     from .core.telemetry import TraceExporter
     from .core.traces import Trace, TraceStore
-    from .core.types import Event
+    from .core.types import Event, Passage
     from .front_door import Localsmith
 
 RESUMABLE = "react"
@@ -201,7 +201,7 @@ class Strategies:
         front = self._front
         return StrategyParts(
             model=front.engine,
-            retriever=front.library,
+            retriever=_Documents(front),
             sandbox=self.sandbox,
             tools=self._tools,
             state_dir=front.settings.home,
@@ -244,6 +244,18 @@ def _as_tool(tool: Tool | BaseTool) -> Tool:
     from .agents.tools.langchain import from_langchain
 
     return from_langchain(tool) if isinstance(tool, BaseTool) else tool
+
+
+class _Documents:
+    """The library's search, opened when something is searched: most strategies need no embedder."""
+
+    def __init__(self, front_door: Localsmith) -> None:
+        self._front = front_door
+
+    def search(
+        self, query: str, collection: str, k: int = 8, document_ids: Sequence[str] = ()
+    ) -> list[Passage]:
+        return self._front.library.search(query, collection, k, document_ids)
 
 
 class NamedStrategy:

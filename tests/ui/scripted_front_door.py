@@ -11,6 +11,7 @@ question says what to do:
     reworded   cites a passage that says it in other words
     hostile  answers with HTML, a remote picture and a script link
     delete   with react, wants to call a tool that needs approval
+    hold NAME   with steps, waits in the middle for the file NAME in the data folder
 
 Any strategy but "auto", "rag" and "react" shows the steps of programs that vote.
 """
@@ -140,7 +141,7 @@ class ScriptedFrontDoor:
             yield from self.react.events(Question(asked, collection=collection), cancel=cancel)
             return
         if strategy not in (None, "auto", "rag"):
-            yield from scripted_steps.votes(asked, cancel)
+            yield from scripted_steps.votes(asked, self.settings.home, cancel)
             return
         started = time.monotonic()
         yield Progress("searching")
