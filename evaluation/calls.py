@@ -31,9 +31,8 @@ class CallCounts:
 
     Attributes:
         num_made: Calls that were made, whatever came of them.
-        num_malformed: Calls whose input is no JSON object, or whose arguments the tool's schema refused.
-        num_cut: Calls that are the beginning of a whole one: a limit of tokens or time cut them off. They were
-            not made.
+        num_malformed: Calls whose input is no JSON object, or whose arguments the schema refused.
+        num_cut: Calls that are the beginning of a whole one: a limit of tokens or time cut them off.
     """
 
     num_made: int
