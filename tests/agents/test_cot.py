@@ -128,14 +128,12 @@ def test_answers_written_in_other_words_vote_together() -> None:
 def test_a_vote_that_can_not_change_ends_early() -> None:
     slow = "so " * 400
     model = ScriptedModel([GOOD, GOOD, GOOD, slow, slow], token_delay_s=0.004)
-    begun = time.monotonic()
     answer = final(list(CotStrategy(model, AnswerSettings(max_tokens=500), num_samples=5).events(ASKED)))
-    assert time.monotonic() - begun < 1.5  # the slow ones alone would take 1.6 s
     assert answer.text == GOOD and answer.stop_reason == "answered"
     assert "95 (3 of 3)" in answer.steps[-1].summary
     stopped = [step for step in answer.steps if "stopped on the way" in step.summary]
     assert len(stopped) == 2
-    assert all(step.usage is not None and step.usage.completion_tokens > 0 for step in stopped)
+    assert all(step.usage is not None and 0 < step.usage.completion_tokens < 400 for step in stopped)
 
 
 def test_the_sum_of_the_samples_is_the_usage_of_the_run() -> None:
@@ -165,23 +163,23 @@ def test_chains_without_a_word_are_an_error() -> None:
 def test_cancelling_the_vote_stops_all_chains_within_a_step() -> None:
     cancel = threading.Event()
     threading.Timer(0.2, cancel.set).start()
-    model = ScriptedModel(["so " * 400] * 4, token_delay_s=0.01)
+    model = ScriptedModel(["so " * 1000] * 4, token_delay_s=0.01)
     begun = time.monotonic()
-    strategy = CotStrategy(model, AnswerSettings(max_tokens=500), num_samples=4)
+    strategy = CotStrategy(model, AnswerSettings(max_tokens=1200), num_samples=4)
     answer = final(list(strategy.events(ASKED, cancel=cancel)))
-    assert time.monotonic() - begun < 1.2
+    assert time.monotonic() - begun < 6  # of 10 s and more
     assert answer.stop_reason == "cancelled" and answer.text == ""
 
 
 def test_leaving_the_events_stops_all_chains() -> None:
-    model = ScriptedModel([GOOD, *["so " * 400] * 3], token_delay_s=0.01)
-    strategy = CotStrategy(model, AnswerSettings(max_tokens=500), num_samples=4)
+    model = ScriptedModel([GOOD, *["so " * 1000] * 3], token_delay_s=0.01)
+    strategy = CotStrategy(model, AnswerSettings(max_tokens=1200), num_samples=4)
     events = strategy.events(ASKED)
     begun = time.monotonic()
     while not (isinstance(event := next(events), Progress) and event.stage == "voting"):
         pass
     events.close()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 6  # of 10 s and more
 
 
 def test_weights_are_asked_of_the_model_only_where_they_count() -> None:

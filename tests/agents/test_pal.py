@@ -170,11 +170,11 @@ def test_programs_that_fail_do_not_vote() -> None:
 
 def test_a_vote_that_can_not_change_ends_early() -> None:
     slow = "# so\n" * 200
-    begun = time.monotonic()
     answer, _, _ = run([GOOD, GOOD, GOOD, slow, slow], num_samples=5, delay_s=0.005)
-    assert time.monotonic() - begun < 2
     assert answer.text == "The answer is 95." and "95 (3 of 3)" in answer.steps[-1].summary
-    assert sum("stopped on the way" in step.summary for step in answer.steps) == 2
+    stopped = [step for step in answer.steps if "stopped on the way" in step.summary]
+    assert len(stopped) == 2
+    assert all(step.usage is not None and step.usage.completion_tokens < 400 for step in stopped)
 
 
 def test_where_all_fail_the_first_is_repaired() -> None:
@@ -186,11 +186,11 @@ def test_where_all_fail_the_first_is_repaired() -> None:
 def test_cancelling_the_vote_stops_all_programs_within_a_step() -> None:
     cancel = threading.Event()
     threading.Timer(0.2, cancel.set).start()
-    strategy = PalStrategy(ScriptedModel(["# so\n" * 200] * 4, token_delay_s=0.01), OpenBox(), num_samples=4)
+    strategy = PalStrategy(ScriptedModel(["# so\n" * 200] * 4, token_delay_s=0.02), OpenBox(), num_samples=4)
     begun = time.monotonic()
     answer = list(strategy.events(ASKED, cancel=cancel))[-1]
     assert isinstance(answer, Final) and answer.answer.stop_reason == "cancelled"
-    assert time.monotonic() - begun < 1.2
+    assert time.monotonic() - begun < 5  # of 8 s
 
 
 @pytest.mark.parametrize(("num_samples", "max_repairs"), [(0, 2), (1, -1)])

@@ -45,32 +45,32 @@ def test_samples_come_as_they_finish() -> None:
 
 
 def test_leaving_the_loop_stops_the_others() -> None:
-    model = ScriptedModel(["red", *["word " * 400] * 3], token_delay_s=0.01)
+    model = ScriptedModel(["red", *["word " * 1000] * 3], token_delay_s=0.01)
     begun = time.monotonic()
-    for sample in sample_all(model, ASKED, SamplingParams(max_tokens=500), 4):
+    for sample in sample_all(model, ASKED, SamplingParams(max_tokens=1200), 4):
         assert sample.text == "red"
         break
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 6  # of 10 s and more
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("localsmith-sample")]
 
 
 def test_stopped_samples_come_with_what_they_cost() -> None:
-    model = ScriptedModel(["red blue", *["word " * 400] * 2], token_delay_s=0.01)
-    samples = sample_all(model, ASKED, SamplingParams(max_tokens=500), 3)
+    model = ScriptedModel(["red " * 20, *["word " * 1000] * 2], token_delay_s=0.01)
+    samples = sample_all(model, ASKED, SamplingParams(max_tokens=1200), 3)
     seen = []
     for sample in samples:
         samples.cancel()
         seen.append(sample)
     assert sorted(sample.finish_reason for sample in seen) == ["cancelled", "cancelled", "stop"]
-    assert all(0 < sample.usage.completion_tokens < 100 for sample in seen)
+    assert all(0 < sample.usage.completion_tokens < 300 for sample in seen)
 
 
 def test_cancel_stops_all_within_a_step() -> None:
-    model, cancel = ScriptedModel(lambda _: "word " * 400, token_delay_s=0.01), threading.Event()
+    model, cancel = ScriptedModel(lambda _: "word " * 1000, token_delay_s=0.01), threading.Event()
     threading.Timer(0.1, cancel.set).start()
     begun = time.monotonic()
-    samples = list(sample_all(model, ASKED, SamplingParams(max_tokens=500), 2, cancel=cancel))
-    assert time.monotonic() - begun < 1
+    samples = list(sample_all(model, ASKED, SamplingParams(max_tokens=1200), 2, cancel=cancel))
+    assert time.monotonic() - begun < 6  # of 10 s and more
     assert [sample.finish_reason for sample in samples] == ["cancelled"] * 2
 
 
@@ -87,11 +87,11 @@ def test_waiting_for_a_full_queue_ends_with_cancel() -> None:
 
 
 def test_a_failed_sample_fails_the_rest() -> None:
-    model = ScriptedModel([GenerationError("Broken."), "word " * 400], token_delay_s=0.01)
+    model = ScriptedModel([GenerationError("Broken."), "word " * 1000], token_delay_s=0.01)
     begun = time.monotonic()
     with pytest.raises(GenerationError, match="Broken"):
-        list(sample_all(model, ASKED, SamplingParams(max_tokens=500), 2))
-    assert time.monotonic() - begun < 2
+        list(sample_all(model, ASKED, SamplingParams(max_tokens=1200), 2))
+    assert time.monotonic() - begun < 6  # of 10 s and more
 
 
 def test_a_prompt_that_does_not_fit_is_an_error_before_anything_runs() -> None:
