@@ -70,7 +70,8 @@ class ReactGraph:
 
     def _stream(self, given: Any) -> Generator[Event, None, None]:
         # "sync": the checkpoint is on disk before the next node begins.
-        yield from self._graph.stream(given, self._config, stream_mode="custom", durability="sync")
+        events: Any = self._graph.stream(given, self._config, stream_mode="custom", durability="sync")
+        yield from events
 
     @property
     def trajectory(self) -> Trajectory:
@@ -99,7 +100,7 @@ def halt(reason: str) -> None:
     interrupt(reason)
 
 
-def _node(node: Node) -> Callable[[_State], _State]:
+def _node(node: Node) -> Any:  # LangGraph's protocols of nodes fit no plain function type
     def run(state: _State) -> _State:
         from langgraph.config import get_stream_writer
 

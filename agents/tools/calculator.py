@@ -72,6 +72,7 @@ _INEXACT: dict[str, Callable[..., float]] = {
 }
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "^": "**", "$": None, "€": None})
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%(?!\s*[\d.(a-zA-Z])")
+_HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{4,}")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -151,6 +152,8 @@ class _Walk:
         if isinstance(node.value, float) and not math.isfinite(node.value):
             raise ToolArgumentError("A number is too large.")
         written = (ast.get_source_segment(self._text, node) or "").replace("_", "")
+        if _HUGE_EXPONENT.search(written):  # 1e-999999999 is a float, but no fraction one can hold
+            raise ToolArgumentError("An exponent in it is too large.")
         return _bounded(Fraction(written) if isinstance(node.value, float) else Fraction(node.value))
 
     def _call(self, name: str, values: list[Fraction]) -> Fraction:
@@ -165,10 +168,10 @@ class _Walk:
 
 
 def _bounded(value: Any) -> Fraction:
-    value = Fraction(value)
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+    fraction = Fraction(value)
+    if max(fraction.numerator.bit_length(), fraction.denominator.bit_length()) > MAX_BITS:
         raise ToolArgumentError("A number in it is too large.")
-    return value
+    return fraction
 
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
