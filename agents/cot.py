@@ -27,13 +27,13 @@ from ..core.errors import ContextOverflow, GenerationError
 from ..core.settings import AnswerSettings
 from ..core.types import Delta, Event, Message, Progress, Question, StepEnded, StopReason
 from ..retrieval.budget import Fitted
-from .completion import as_text, fit_conversation, progress_of, sampling_of, write
-from .examples import ExampleSet, load_examples
-from .extraction import AnswerFormat, comparable, final_answer, stated_answer
 from .prompts import load_prompt
-from .samples import Live, Sample, sample_all
+from .reasoning.completion import as_text, fit_conversation, progress_of, sampling_of, write
+from .reasoning.examples import ExampleSet, load_examples
+from .reasoning.extraction import AnswerFormat, comparable, final_answer, stated_answer
+from .reasoning.samples import Live, Sample, sample_all
+from .reasoning.votes import Ballot
 from .strategy import Run, Strategy
-from .votes import Ballot
 
 # Longest answer to the question what the answer is.
 MAX_ANSWER_TOKENS = 48

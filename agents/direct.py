@@ -16,8 +16,8 @@ from collections.abc import Generator
 from ..core.contracts import LanguageModel
 from ..core.settings import AnswerSettings
 from ..core.types import Event, Question, StopReason
-from .completion import fit_conversation, sampling_of, write
 from .prompts import load_prompt
+from .reasoning.completion import fit_conversation, sampling_of, write
 from .strategy import Run, Strategy
 
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 from ..core.contracts import Embedder, LanguageModel
 from ..core.settings import AnswerSettings
 from ..core.types import Event, Message, Progress, Question, StopReason
-from .completion import fit_conversation, sampling_of, write
-from .examples import MAX_PROMPT_EXAMPLES, ExampleSet, load_examples, most_relevant
 from .prompts import load_prompt
+from .reasoning.completion import fit_conversation, sampling_of, write
+from .reasoning.examples import MAX_PROMPT_EXAMPLES, ExampleSet, load_examples, most_relevant
 from .strategy import Run, Strategy
 
 _log = structlog.get_logger(__name__)

@@ -23,13 +23,13 @@ from ..core.memory_rows import normalised
 from ..core.memory_store import Fact, MemoryStore, Origin, Summary
 from ..core.settings import MemorySettings
 from ..core.types import Answer, Message, Question
-from .background import Background
-from .fact_index import FactIndex
-from .facts import notice
-from .memory_commands import MemoryCommand, command_of
 from .prompts import load_prompt
-from .summary import covers, extend
-from .window import Window, fit_window
+from .recall.background import Background
+from .recall.commands import MemoryCommand, command_of
+from .recall.fact_index import FactIndex
+from .recall.facts import notice
+from .recall.summary import covers, extend
+from .recall.window import Window, fit_window
 
 # Noticed facts stop here, so that years of chatting don't make every question slower; those that a person
 # asks for or writes are always kept.

@@ -25,14 +25,14 @@ from ..core.errors import ContextOverflow
 from ..core.settings import AnswerSettings
 from ..core.types import Delta, Event, Message, Progress, Question, StepEnded, StopReason
 from ..retrieval.budget import Fitted
-from .completion import as_text, fit_conversation, progress_of, sampling_of, write
-from .examples import ExampleSet, load_examples
-from .extraction import comparable
-from .program import Outcome, outcome, program_in, runnable
 from .prompts import load_prompt
-from .samples import Live, Sample, Samples, sample_all
+from .reasoning.completion import as_text, fit_conversation, progress_of, sampling_of, write
+from .reasoning.examples import ExampleSet, load_examples
+from .reasoning.extraction import comparable
+from .reasoning.program import Outcome, outcome, program_in, runnable
+from .reasoning.samples import Live, Sample, Samples, sample_all
+from .reasoning.votes import Ballot
 from .strategy import Run, Strategy
-from .votes import Ballot
 
 # The line that ends a program; the one that begins it follows no line break.
 STOP = "\n```"

@@ -32,11 +32,11 @@ from ..core.types import (
     Usage,
 )
 from ..models.grammar.constraint import choice_grammar
-from .escalation import escalate
-from .following import follow, joined
+from .planning.escalation import escalate
+from .planning.following import follow, joined
+from .planning.routing import Plan, route
 from .prompts import load_prompt
 from .registry import StrategyParts, build_strategy, strategy_info
-from .routing import Plan, route
 from .strategy import Run, Strategy
 
 # Passages looked at to see what the documents say of a question; the strategy chosen searches for itself.

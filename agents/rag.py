@@ -36,10 +36,10 @@ from ..core.types import (
 from ..retrieval.budget import Fitted, fit
 from ..retrieval.citations import check
 from ..retrieval.corrections import Corrections
-from .abstention import ABSTENTION, AnswerStream
+from .answering.abstention import ABSTENTION, AnswerStream
+from .answering.rewrite import is_plainly_standalone, rewrite
+from .answering.search import is_hopeless, nearness, search_both
 from .prompts import load_prompt
-from .rewrite import is_plainly_standalone, rewrite
-from .search import is_hopeless, nearness, search_both
 from .strategy import Run, Strategy
 
 # However long rewriting took, this much of the time budget is left for reading.

@@ -26,20 +26,20 @@ from ..core.contracts import LanguageModel
 from ..core.errors import AgentError, ConfigError, ToolArgumentError
 from ..core.settings import AnswerSettings
 from ..core.types import Answer, Delta, Event, Final, Message, Question
-from .abstention import ABSTENTION
-from .actions import turn_grammar, turn_tokens
-from .approval import Approval
-from .checkpoints import Checkpoints, UnfinishedRun
+from .acting.actions import turn_grammar, turn_tokens
+from .acting.approval import Approval
+from .acting.checkpoints import Checkpoints, UnfinishedRun
+from .acting.graph import ReactGraph
+from .acting.parts import ReactLimits, ReactParts
+from .acting.run import ReactRun, Stopped
+from .acting.trajectory import Trajectory
+from .answering.abstention import ABSTENTION
 from .linked_event import LinkedEvent
 from .prompts import load_prompt
-from .react_graph import ReactGraph
-from .react_parts import ReactLimits, ReactParts
-from .react_run import ReactRun, Stopped
 from .strategy import Strategy
 from .tools.arguments import signature
 from .tools.check import check_arguments
 from .tools.tool import Tool
-from .trajectory import Trajectory
 
 __all__ = ["Approval", "ReactLimits", "ReactStrategy", "UnfinishedRun"]
 

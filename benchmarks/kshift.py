@@ -23,12 +23,12 @@ from statistics import fmean, median
 
 import numpy as np
 import numpy.typing as npt
-from localsmith.agents.abstention import is_abstention
+from localsmith.agents.answering.abstention import is_abstention
 from localsmith.core.settings import load_settings
+from localsmith.evaluation.final_answers import short_answer
 from localsmith.evaluation.journal import Journal
 from localsmith.evaluation.metrics import bootstrap, contains_answer, exact_match, f1
 from localsmith.evaluation.question_files import GoldQuestion, load_articles, load_questions
-from localsmith.evaluation.final_answers import short_answer
 from localsmith.evaluation.results import write_results
 from localsmith.models.chat.template import ChatTemplate
 from localsmith.models.llama.runtime import LlamaRuntime

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from localsmith.agents.abstention import ABSTENTION
+from localsmith.agents.answering.abstention import ABSTENTION
 from localsmith.agents.prompts import load_prompt
 from localsmith.core.types import Chunk, Message, Passage
 from localsmith.evaluation.question_files import Article, GoldQuestion

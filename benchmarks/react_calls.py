@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from localsmith.agents.actions import parse_turn, turn_tokens
+from localsmith.agents.acting.actions import parse_turn, turn_tokens
 from localsmith.agents.react import ReactLimits, ReactStrategy
 from localsmith.agents.tools.check import check_arguments
 from localsmith.agents.tools.sql import sql_tools

@@ -97,7 +97,10 @@ class AnswerSettings(_Section):
     temperature: float = Field(0.0, ge=0, le=2, description="0 for greedy decoding.")
     seed: int = Field(7, ge=0, description="Seed of the sampler.")
     num_samples: int = Field(
-        0, ge=0, le=64, description="Samples that vote in cot-sc and pal-vote; 0 for the usual number of each."
+        0,
+        ge=0,
+        le=64,
+        description="Samples that vote in cot-sc and pal-vote; 0 for the usual number.",
     )
     strategy: str = Field(
         "auto", description='How a question is answered where nothing is chosen: "auto", "rag", "cot", ….'

@@ -506,7 +506,7 @@ class ProgramResult:
     Attributes:
         status: "ok" where it ended by itself without an error; else what stopped it.
         stdout: What it printed, cut at the sandbox's limit.
-        error: The traceback's end or the limit that was passed, in words for the model; "" where it ended well.
+        error: The traceback's end or the limit passed, in words for the model; "" where it ended well.
         duration_s: Wall time of the run.
     """
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from .agents.approval import Approval
-    from .agents.checkpoints import UnfinishedRun
+    from .agents.acting.approval import Approval
+    from .agents.acting.checkpoints import UnfinishedRun
 
 app = typer.Typer(help="Unfinished runs: list, resume, forget.", no_args_is_help=True)
 _QUESTION_CHARS = 60
@@ -107,7 +107,7 @@ def _named(start: str) -> UnfinishedRun:
 
 
 def _approval(approve: bool, refuse: bool, arguments: str | None) -> Approval | None:
-    from .agents.approval import Approval
+    from .agents.acting.approval import Approval
     from .core.errors import ConfigError
 
     if approve + refuse + (arguments is not None and not approve) > 1:

@@ -33,7 +33,7 @@ from .front_door import Localsmith
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .agents.examples import ExampleSet
+    from .agents.reasoning.examples import ExampleSet
 
 # Of these, the strategy takes the few that are nearest to each question.
 MAX_EXAMPLES = 200
@@ -216,7 +216,7 @@ def _prompt_versions() -> dict[str, int]:
 
 
 def _example_set_versions() -> dict[str, int]:
-    from .agents.examples import FOLDER, load_examples
+    from .agents.reasoning.examples import FOLDER, load_examples
 
     return {path.stem: load_examples(path.stem).version for path in sorted(FOLDER.glob("*.toml"))}
 
@@ -228,7 +228,7 @@ def load_example_file(path: Path) -> ExampleSet:
         ConfigError: The TOML file is no example set.
         EvaluationError: The other file is none of questions.
     """
-    from .agents.examples import Example, ExampleSet, load_examples
+    from .agents.reasoning.examples import Example, ExampleSet, load_examples
 
     if path.suffix == ".toml":
         return load_examples(path)

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
 
-    from .agents.approval import Approval
-    from .agents.checkpoints import UnfinishedRun
+    from .agents.acting.approval import Approval
+    from .agents.acting.checkpoints import UnfinishedRun
     from .agents.strategy import Strategy
     from .agents.tools.tool import Tool
     from .core.conversations import ConversationStore

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from langchain_core.tools import BaseTool
 
-    from .agents.approval import Approval
-    from .agents.checkpoints import Checkpoints, UnfinishedRun
+    from .agents.acting.approval import Approval
+    from .agents.acting.checkpoints import Checkpoints, UnfinishedRun
     from .agents.memory import Memory
     from .agents.strategy import Strategy
     from .agents.tools.mcp import McpServers
@@ -177,7 +177,7 @@ class Strategies:
 
     @cached_property
     def _checkpoints(self) -> Checkpoints:
-        from .agents.checkpoints import Checkpoints
+        from .agents.acting.checkpoints import Checkpoints
 
         return Checkpoints(checkpoints_path(self._front.settings.home))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .terminal import console, printable, show_run
 
 if TYPE_CHECKING:
-    from .agents.approval import Approval
+    from .agents.acting.approval import Approval
     from .core.types import Answer, ApprovalNeeded, Question
     from .front_door import Localsmith
 
@@ -84,7 +84,7 @@ def _show_needed(needed: ApprovalNeeded) -> None:
 
 def _decide(needed: ApprovalNeeded) -> Approval | None:
     """Ask the person; None where they put it off."""
-    from .agents.approval import Approval
+    from .agents.acting.approval import Approval
 
     console.print(_CHOICES, markup=False)
     while True:

@@ -50,7 +50,7 @@ BEHIND = {
     "datasets": {"training"},
     "streamlit": {"ui"},
     "typer": {"localsmith"},
-    "langgraph": {"agents/react_graph.py", "agents/checkpoints.py"},
+    "langgraph": {"agents/acting/graph.py", "agents/acting/checkpoints.py"},
     "langchain_openai": {"models/remote/chat.py", "models/remote/model.py"},
     "pypdfium2": {"retrieval", "ui"},
     "fastapi": {"serving"},

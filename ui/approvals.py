@@ -21,8 +21,8 @@ from .frontdoor import FrontDoor
 from .text import plain
 
 if TYPE_CHECKING:
-    from ..agents.approval import Approval
-    from ..agents.checkpoints import UnfinishedRun
+    from ..agents.acting.approval import Approval
+    from ..agents.acting.checkpoints import UnfinishedRun
 
 OnResume = Callable[[Turn, str, "Approval | None"], None]
 """Called with the turn, the run's id, and what the person decided; None to go on as it stands."""
@@ -93,7 +93,7 @@ def _decision(
     turn: Turn, needed: ApprovalNeeded, on_resume: OnResume, verdict: str, label: str, icon: str, *, type: str
 ) -> None:
     def decide() -> None:
-        from ..agents.approval import Approval
+        from ..agents.acting.approval import Approval
 
         approval = Approval("approve" if verdict == "approve" else "refuse", call=needed.call)
         on_resume(turn, needed.run_id, approval)
@@ -108,7 +108,7 @@ def _edit(turn: Turn, needed: ApprovalNeeded, on_resume: OnResume) -> None:
     key = f"arguments-{turn.id}-{needed.call}"
 
     def approve() -> None:
-        from ..agents.approval import Approval
+        from ..agents.acting.approval import Approval
 
         text = str(st.session_state[key])
         if not _is_object(text):

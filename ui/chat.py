@@ -35,7 +35,7 @@ from .runs import AnswerRuns
 from .text import escaped, plain
 
 if TYPE_CHECKING:
-    from ..agents.approval import Approval
+    from ..agents.acting.approval import Approval
 
 TURNS_SHOWN = 30
 _ASK = "ask"

@@ -14,8 +14,8 @@ from ..core.contracts import PartState
 from ..core.types import Box, Event, Message, Question
 
 if TYPE_CHECKING:
-    from ..agents.approval import Approval
-    from ..agents.checkpoints import UnfinishedRun
+    from ..agents.acting.approval import Approval
+    from ..agents.acting.checkpoints import UnfinishedRun
     from ..core.conversations import ConversationStore
     from ..core.settings import Settings
     from ..retrieval.library import Library

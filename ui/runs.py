@@ -28,7 +28,7 @@ from . import words
 from .frontdoor import FrontDoor
 
 if TYPE_CHECKING:
-    from ..agents.approval import Approval
+    from ..agents.acting.approval import Approval
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from localsmith.agents.checkpoints import Checkpoints
+from localsmith.agents.acting.checkpoints import Checkpoints
 from localsmith.agents.react import Approval
 from localsmith.agents.tools.tool import FunctionTool, Observation
 from localsmith.core.types import Question

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from localsmith.agents.cot import ZERO_SHOT_FORMAT, CotStrategy, closing_line
-from localsmith.agents.examples import load_examples
-from localsmith.agents.extraction import comparable, final_answer
+from localsmith.agents.reasoning.examples import load_examples
+from localsmith.agents.reasoning.extraction import comparable, final_answer
 from localsmith.core.errors import ContextOverflow, GenerationError
 from localsmith.core.settings import AnswerSettings, load_settings
 from localsmith.core.types import Answer, Delta, Event, Final, Message, Progress, Question

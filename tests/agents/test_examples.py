@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from localsmith.agents.examples import (
+from localsmith.agents.reasoning.examples import (
     FOLDER,
     MAX_PROMPT_EXAMPLES,
     Example,
@@ -13,8 +13,8 @@ from localsmith.agents.examples import (
     load_examples,
     most_relevant,
 )
-from localsmith.agents.extraction import comparable, final_answer
-from localsmith.agents.program import program_in
+from localsmith.agents.reasoning.extraction import comparable, final_answer
+from localsmith.agents.reasoning.program import program_in
 from localsmith.core.errors import ConfigError
 
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.toml"))

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localsmith.agents.extraction import AnswerFormat, comparable, final_answer, number_of
+from localsmith.agents.reasoning.extraction import AnswerFormat, comparable, final_answer, number_of
 
 FORMS: tuple[AnswerFormat, ...] = ("auto", "number", "choice", "yes_no", "text")
 

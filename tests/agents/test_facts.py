@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localsmith.agents.fact_index import FactIndex
-from localsmith.agents.facts import KINDS, MAX_CANDIDATES, candidates, notice
-from localsmith.agents.memory_commands import command_of
+from localsmith.agents.recall.commands import command_of
+from localsmith.agents.recall.fact_index import FactIndex
+from localsmith.agents.recall.facts import KINDS, MAX_CANDIDATES, candidates, notice
 from localsmith.core.memory_store import MemoryStore
 from localsmith.core.settings import load_settings
 from localsmith.core.types import Message

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from localsmith.agents.examples import Example, ExampleSet, load_examples
 from localsmith.agents.few_shot import FewShotStrategy
+from localsmith.agents.reasoning.examples import Example, ExampleSet, load_examples
 from localsmith.core.settings import AnswerSettings, load_settings
 from localsmith.core.types import Question
 from localsmith.models.embedding.fake import HashingEmbedder

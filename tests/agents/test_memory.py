@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from localsmith.agents.memory import Memory
 from localsmith.agents.rag import RagStrategy
+from localsmith.agents.recall.summary import MAX_STEP_TOKENS
+from localsmith.agents.recall.window import fit_window
 from localsmith.agents.remembering import RememberingStrategy
-from localsmith.agents.summary import MAX_STEP_TOKENS
-from localsmith.agents.window import fit_window
 from localsmith.core.contracts import PromptCounter
 from localsmith.core.memory_store import MemoryStore
 from localsmith.core.settings import MemorySettings, load_settings

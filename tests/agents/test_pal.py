@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from localsmith.agents.examples import load_examples
 from localsmith.agents.pal import FAILED, PalStrategy
+from localsmith.agents.reasoning.examples import load_examples
 from localsmith.agents.sandbox.choose import choose_sandbox
 from localsmith.core.errors import ContextOverflow, SandboxError
 from localsmith.core.settings import AnswerSettings, load_settings

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from localsmith.agents.escalation import MIN_MEAN_LOGPROB, Attempt, doubts_of
 from localsmith.agents.planner import PlannerStrategy
+from localsmith.agents.planning.escalation import MIN_MEAN_LOGPROB, Attempt, doubts_of
 from localsmith.agents.registry import STRATEGIES, StrategyParts, build_strategy
 from localsmith.agents.sandbox.choose import choose_sandbox
 from localsmith.agents.strategy import Strategy

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localsmith.agents.program import outcome, program_in, runnable
+from localsmith.agents.reasoning.program import outcome, program_in, runnable
 from localsmith.core.types import ProgramResult
 
 CODE = "def solution():\n    return 6 * 7"

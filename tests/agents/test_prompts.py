@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from localsmith.agents import prompts
-from localsmith.agents.abstention import ABSTENTION
+from localsmith.agents.answering.abstention import ABSTENTION
 from localsmith.agents.prompts import load_prompt
 from localsmith.core.errors import ConfigError
 from localsmith.core.types import Chunk, Passage

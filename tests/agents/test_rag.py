@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from localsmith.agents.abstention import ABSTENTION
+from localsmith.agents.answering.abstention import ABSTENTION
 from localsmith.agents.rag import RagStrategy
 from localsmith.core.errors import ContextOverflow, GenerationError, IndexNotFoundError
 from localsmith.core.settings import AnswerSettings, load_settings

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.abstention import ABSTENTION
-from localsmith.agents.loops import NOTE
-from localsmith.agents.observations import fitted, quoted, render
+from localsmith.agents.acting.loops import NOTE
+from localsmith.agents.acting.observations import fitted, quoted, render
+from localsmith.agents.answering.abstention import ABSTENTION
 from localsmith.agents.react import ReactLimits, ReactStrategy
 from localsmith.agents.tools.documents import search_documents
 from localsmith.agents.tools.tool import FunctionTool, Observation

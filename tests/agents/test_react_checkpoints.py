@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.checkpoints import Checkpoints
+from localsmith.agents.acting.checkpoints import Checkpoints
 from localsmith.agents.react import Approval, ReactStrategy
 from localsmith.agents.tools.tool import FunctionTool, Observation
 from localsmith.core.errors import AgentError, ToolArgumentError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.actions import (
+from localsmith.agents.acting.actions import (
     MAX_THOUGHT_CHARS,
     Call,
     answer_grammar,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.actions import parse_turn
-from localsmith.agents.observations import render
+from localsmith.agents.acting.actions import parse_turn
+from localsmith.agents.acting.observations import render
 from localsmith.agents.react import Approval, ReactLimits, ReactStrategy
 from localsmith.agents.tools.calculator import calculator
 from localsmith.agents.tools.documents import search_documents

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from localsmith.agents.actions import parse_turn
+from localsmith.agents.acting.actions import parse_turn
 from localsmith.agents.react import ReactStrategy
 from localsmith.agents.tools.calculator import calculator
 from localsmith.agents.tools.documents import search_documents

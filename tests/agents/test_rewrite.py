@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localsmith.agents.rewrite import is_plainly_standalone, rewrite, usable_query
+from localsmith.agents.answering.rewrite import is_plainly_standalone, rewrite, usable_query
 from localsmith.core.types import Message, Question
 from localsmith.models.scripted import ScriptedModel
 

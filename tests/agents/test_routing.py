@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from localsmith.agents.routing import route
+from localsmith.agents.planning.routing import route
 from localsmith.core.types import Chunk, Passage, Question
 
 

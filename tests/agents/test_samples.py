@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.samples import Live, Sample, sample_all
+from localsmith.agents.reasoning.samples import Live, Sample, sample_all
 from localsmith.core.errors import ContextOverflow, GenerationError, Overloaded
 from localsmith.core.settings import load_settings
 from localsmith.core.types import Message, SamplingParams

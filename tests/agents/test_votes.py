@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localsmith.agents.votes import Vote, in_words, is_decided, tally, weight_of
+from localsmith.agents.reasoning.votes import Vote, in_words, is_decided, tally, weight_of
 
 
 def test_the_most_frequent_answer_wins_and_samples_without_one_do_not_vote() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from localsmith.agents.approval import Approval
+from localsmith.agents.acting.approval import Approval
 from localsmith.agents.react import ReactStrategy
 from localsmith.agents.tools.tool import FunctionTool, Observation, ToolContext
 from localsmith.core.types import Event, Question

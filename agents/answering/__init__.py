@@ -1,0 +1,1 @@
+"""What answers from documents need besides the budget: rewriting, searching, abstaining."""

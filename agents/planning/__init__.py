@@ -1,0 +1,1 @@
+"""How the planner decides: rules, doubts, more attempts, one strategy within another."""

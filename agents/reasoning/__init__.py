@@ -1,0 +1,1 @@
+"""What strategies that reason share: completions, samples, votes, examples, extraction of answers."""

@@ -1,0 +1,1 @@
+"""What memory is made of: the window, running summaries, and facts in the person's own words."""
