@@ -1,12 +1,12 @@
 """A calculation answered by one program, and by more only where that one is in doubt.
 
 Place in the data's way: the planner's way for quantities. The first program's answer is taken where the
-program ran, uses the numbers stated, prints a plausible value, and the model was sure of what it wrote. Else
-further attempts are made one at a time, programs and a chain of thought in turn, until two agree (samples
-only as long as they disagree: Aggarwal et al. 2023, "Let's Sample Step by Step: Adaptive-Consistency",
-section 3; programs and chains of thought together, since they err in different ways: Zhao et al. 2023,
-"Automatic Model Selection with Large Language Models for Reasoning", section 1). Where no two agree, the first attempt
-that has an answer is taken. Thresholds in docs/decisions/0012-planner.md.
+program ran, uses the numbers stated, prints a plausible value, and the model was sure of what it wrote.
+Else further attempts are made one at a time, programs and a chain of thought in turn, until two agree
+(samples only as long as they disagree: Aggarwal et al. 2023, "Let's Sample Step by Step:
+Adaptive-Consistency", section 3; programs and chains of thought together, since they err in different ways:
+Zhao et al. 2023, "Automatic Model Selection with Large Language Models for Reasoning", section 1). Where no
+two agree, the first attempt that has an answer is taken. Thresholds in docs/decisions/0012-planner.md.
 
 Example:
     answer = yield from escalate(parts, question, run)
