@@ -24,7 +24,7 @@ help:
 	@echo "make clean        remove the environment and build folders; models and documents stay"
 
 run: setup
-	@$(BIN)/localsmith setup
+	@$(BIN)/localsmith setup --no-sandbox
 	@$(BIN)/localsmith ui --port $(PORT) $(if $(filter 0 no false,$(OPEN)),--no-open,)
 
 test: setup-dev

@@ -15,13 +15,14 @@ import threading
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import structlog
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from ..core.trace_rows import total_usage
 from ..core.types import (
     Answer,
     BudgetReport,
@@ -185,18 +186,6 @@ class Run:
             num_citations=len(citations),
         )
         return Final(answer)
-
-
-def total_usage(steps: Sequence[Step]) -> Usage:
-    """Return the usage of all steps and of those within them."""
-    return sum(_usages(steps), Usage())
-
-
-def _usages(steps: Sequence[Step]) -> Iterator[Usage]:
-    for step in steps:
-        if step.usage is not None:
-            yield step.usage
-        yield from _usages(step.steps)
 
 
 async def _only(question: Question) -> AsyncIterator[Question]:

@@ -130,6 +130,7 @@ def ui(
 
     settings = load_settings(**({"ui": {"port": port}} if port else {}))
     words = command(settings, open_browser=open_browser)
+    _compile_sandbox_meanwhile()
     os.execv(words[0], words)  # the server takes this process's place, so that stopping one stops both
 
 
@@ -137,18 +138,34 @@ def ui(
 def setup(
     model: Model = None,
     welcome: Annotated[bool, typer.Option(help="Add the small welcome collection.")] = True,
+    sandbox: Annotated[bool, typer.Option(help="Compile the sandbox that runs programs.")] = True,
+    models: Annotated[bool, typer.Option(help="Fetch models; else compile the sandbox only.")] = True,
 ) -> None:
-    """Fetch the models this machine runs best, measure them, and add the welcome collection."""
+    """Fetch and measure the models this machine runs best, add the welcome collection and the sandbox."""
     from .core.logs import log_to_file
     from .core.settings import load_settings
-    from .setup import set_up
+    from .setup import compile_sandbox, set_up
     from .terminal import SetupBar, console
 
     settings = load_settings(**({"model": {"name": model}} if model else {}))
     log_to_file(settings)
     with SetupBar() as bar:
-        choice = set_up(settings, bar.show, with_welcome=welcome)
+        if not models:
+            compile_sandbox(settings, bar.show)
+            return
+        choice = set_up(settings, bar.show, with_welcome=welcome, with_sandbox=sandbox)
     console.print(choice.reason, markup=False)
+
+
+def _compile_sandbox_meanwhile() -> None:
+    """Compile the sandbox, where that is not done yet, in a process that gives way to the first answers."""
+    import subprocess
+
+    command = [sys.executable, "-m", "localsmith.cli", "setup", "--no-models"]
+    quiet = subprocess.DEVNULL
+    subprocess.Popen(
+        ["nice", "-n", "15", *command], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    )
 
 
 @app.command()

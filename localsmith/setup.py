@@ -53,7 +53,9 @@ class SetupStep:
 OnStep = Callable[[SetupStep], None]
 
 
-def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) -> Choice:
+def set_up(
+    settings: Settings, on_step: OnStep, *, with_welcome: bool = True, with_sandbox: bool = True
+) -> Choice:
     """Pull the models this machine runs best, add the welcome documents, compile the sandbox.
 
     What is there already is not made again; a cut download goes on where it stopped. A sandbox that can't be
@@ -63,6 +65,7 @@ def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) ->
         settings: The settings.
         on_step: Called whenever there is something to show.
         with_welcome: Whether to add the welcome collection.
+        with_sandbox: Whether to compile the sandbox.
 
     Returns:
         The chat model chosen, and why.
@@ -76,8 +79,8 @@ def set_up(settings: Settings, on_step: OnStep, *, with_welcome: bool = True) ->
     choice = _remote_choice(settings) or _choose_and_pull(settings, on_step)[0]
     if with_welcome:
         _add_welcome(settings, on_step)
-    if settings.sandbox.kind != "bubblewrap":
-        _compile_sandbox(settings, on_step)
+    if with_sandbox:
+        compile_sandbox(settings, on_step)
     return choice
 
 
@@ -180,8 +183,15 @@ def _add_welcome(settings: Settings, on_step: OnStep) -> None:
         on_step(SetupStep("Welcome documents:", 1, 1, "are here"))
 
 
-def _compile_sandbox(settings: Settings, on_step: OnStep) -> None:
-    """Compile what runs the model's programs, so that the first program needn't wait for it."""
+def compile_sandbox(settings: Settings, on_step: OnStep) -> None:
+    """Compile what runs the model's programs, so that the first program needn't wait for it.
+
+    Args:
+        settings: The settings; nothing is compiled where they want the sandbox that needs no compiling.
+        on_step: Called whenever there is something to show.
+    """
+    if settings.sandbox.kind == "bubblewrap":
+        return
     from .agents.sandbox import compile_module
 
     step = "Sandbox for programs:"

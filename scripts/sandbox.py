@@ -1,7 +1,8 @@
 """Compiles the sandbox before the tests, once a machine, so that no test has to wait for it.
 
-Place in the data's way: `make test` runs it with the environment's Python after set-up; `make run` compiles
-in `localsmith setup`. Where it can't be, the tests run all the same, and those of the sandbox say why.
+Place in the data's way: `make test` runs it with the environment's Python after set-up; in `make run` the
+chat compiles while it is open already. Where it can't be, the tests run all the same, and those of the
+sandbox say why.
 
 Example: `.venv/bin/python scripts/sandbox.py`
 """

@@ -18,6 +18,7 @@ from .frontdoor import FrontDoor
 from .runs import AnswerRun, RunView
 from .sources import open_source, place
 from .text import escaped, plain, safe_markdown, with_markers
+from .trace_link import show_trace_link
 
 TICK_S = 0.25
 _NAME_CHARS = 36
@@ -132,9 +133,9 @@ def _details(answer: Answer) -> None:
         usage = answer.usage
         st.caption(
             f"{words.count(usage.prompt_tokens, 'prompt token')} ({usage.cached_tokens:,} from the cache), "
-            f"{words.count(usage.completion_tokens, 'token')} written. "
-            f"Trace {plain(answer.trace_id or 'none')}."
+            f"{words.count(usage.completion_tokens, 'token')} written."
         )
+        show_trace_link(answer.trace_id)
 
 
 def _thumbs(front: FrontDoor, turn: Turn, said: tuple[Rating, str]) -> None:

@@ -41,6 +41,12 @@ def test_too_little_memory_for_the_sandbox_does_not_end_set_up(
     assert "1.0 GB are free. Close other programs and run `localsmith setup` again." in steps[-1].detail
 
 
+def test_set_up_leaves_the_sandbox_to_the_chat_where_asked(tmp_path: Path) -> None:
+    steps: list[SetupStep] = []
+    set_up(settings_without_models(tmp_path), steps.append, with_welcome=False, with_sandbox=False)
+    assert steps == []
+
+
 def test_nothing_is_compiled_for_who_wants_bubblewrap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
