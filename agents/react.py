@@ -1,9 +1,9 @@
 """ReAct: the model thinks, calls a tool, reads what it brought, and so on until it answers.
 
-Place in the data's way: a `Question` -> `events` -> an `Answer` whose steps are the thoughts and calls. Each
-turn is held to a grammar, so a malformed call can't be produced (`actions.py`); each node of the loop is
-followed by a checkpoint, so a killed run is resumed (`react_graph.py`); tools that change anything wait for a
-person (`execution.py`); what tools return is data (`observations.py`).
+Place in the data's way: a `Question` -> `events` -> an `Answer` whose steps are the thoughts and calls. The
+parts are in `acting/`: each turn is held to a grammar, so a malformed call can't be produced (`actions.py`);
+each node of the loop is followed by a checkpoint, so a killed run is resumed (`graph.py`); tools that change
+anything wait for a person (`execution.py`); what tools return is data (`observations.py`).
 
 Source:
     Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models", ICLR 2023.

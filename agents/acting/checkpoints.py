@@ -1,6 +1,6 @@
 """Unfinished ReAct runs on disk: LangGraph's checkpoints, a list for people, and a ledger of approved calls.
 
-Place in the data's way: `react_graph` writes a checkpoint after every node through `saver`; `ReactStrategy`
+Place in the data's way: `graph.py` writes a checkpoint after every node through `saver`; `ReactStrategy`
 lists, locks and forgets runs here. One SQLite file holds all of it. The ledger notes an approved call before
 it is made and after, so that after a crash in between nobody makes it a second time unasked.
 
