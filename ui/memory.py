@@ -21,7 +21,8 @@ PAGE_SIZE = 25
 MAX_CHARS = 300
 _UNDO = "facts_forgotten"
 _EDITED = "fact_edited"
-_ADDED = "facts_added"
+_NEW_FACT = "new_fact"
+_IS_EMPTY = "new_fact_is_empty"
 _SHOWN = "facts_shown"
 _ORIGINS = {"noticed": "noticed", "asked": "you asked to remember it", "written": "written here"}
 
@@ -73,22 +74,27 @@ def _switched(store: MemoryStore, key: str) -> None:
 
 
 def _add(store: MemoryStore) -> None:
-    # The key changes with each fact added: a new box is an empty one.
-    with st.form(f"add-fact-{st.session_state.get(_ADDED, 0)}", border=False):
+    with st.form("add-fact", border=False):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-            text = st.text_input(
-                "Something to remember", placeholder="I live in Leeds.", max_chars=MAX_CHARS, width="stretch"
+            st.text_input(
+                "Something to remember",
+                placeholder="I live in Leeds.",
+                max_chars=MAX_CHARS,
+                width="stretch",
+                key=_NEW_FACT,
             )
-            is_sent = st.form_submit_button("Add", icon=":material/add:")
-    if not is_sent:
-        return
-    try:
-        store.add_fact(text)
-    except ValueError:
+            st.form_submit_button("Add", icon=":material/add:", on_click=_added, args=(store,))
+    if st.session_state.pop(_IS_EMPTY, False):
         st.error("Write a few words to remember.")
+
+
+def _added(store: MemoryStore) -> None:
+    try:
+        store.add_fact(st.session_state[_NEW_FACT])
+    except ValueError:
+        st.session_state[_IS_EMPTY] = True
         return
-    st.session_state[_ADDED] = st.session_state.get(_ADDED, 0) + 1
-    st.rerun()
+    st.session_state[_NEW_FACT] = ""  # the next one is written into an empty box
 
 
 def _facts(store: MemoryStore, conversations: dict[str, str]) -> None:

@@ -205,5 +205,5 @@ def _child_of(pid: int) -> psutil.Process:
 
 def _is_worker(process: psutil.Process) -> bool:
     return process.status() != psutil.STATUS_ZOMBIE and any(
-        "embedder_worker" in part for part in process.cmdline()
+        "embedding.worker" in part for part in process.cmdline()
     )
