@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from localsmith.agents.acting.actions import parse_turn
-from localsmith.agents.react import ReactStrategy
+from localsmith.agents.react import ReactLimits, ReactStrategy
 from localsmith.agents.tools.calculator import calculator
 from localsmith.agents.tools.documents import search_documents
 from localsmith.agents.tools.tool import FunctionTool, Observation
@@ -68,7 +68,13 @@ def test_a_turn_cut_by_the_engine_is_an_error_and_runs_nothing(
     engine: Engine, tmp_path: Path, max_tokens: int
 ) -> None:
     outbox = Outbox()
-    react = strategy(engine, tmp_path, [outbox.tool], max_steps=1)
+    react = ReactStrategy(
+        engine,
+        [calculator(), outbox.tool],
+        AnswerSettings(max_tokens=16),
+        limits=ReactLimits(max_steps=1),
+        checkpoints=tmp_path / "react.sqlite3",
+    )
     object.__setattr__(react._parts, "turn_tokens", max_tokens)
     told = react.invoke(Question("What is 1234 * 5678?", collection=None))
     cut = told.steps[0]
