@@ -33,6 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and "page" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
+            # A click that falls into Streamlit's redrawing is lost on a busy machine.
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture
