@@ -213,25 +213,21 @@ class Strategies:
 
     def _tools(self) -> Sequence[Tool]:
         """Return what `react` may call; without a sandbox it goes without Python."""
-        from .agents.tools.calculator import calculator
-        from .agents.tools.dates import dates
-        from .agents.tools.documents import search_documents
-        from .agents.tools.python import run_python
-        from .agents.tools.sql import library_tables, sql_tools
-        from .agents.tools.units import units
+        from .agents.tools.sql import library_tables
+        from .agents.tools.standard import standard_tools
 
-        library = self._front.library
-        tools: list[Tool] = [search_documents(library), calculator(), dates(), units()]
-        tools += sql_tools(library_tables(library))
+        library, settings = self._front.library, self._front.settings.tools
+        sandbox: Sandbox | None = None
         try:
-            tools.append(run_python(self.sandbox()))
+            sandbox = self.sandbox()
         except SandboxError as exc:
             _log.warning("react_without_python", error=str(exc))
-        settings = self._front.settings.tools
-        if settings.web_hosts:
-            from .agents.tools.web import web_fetch
-
-            tools.append(web_fetch(settings.web_hosts))
+        tools = standard_tools(
+            retriever=library,
+            sandbox=sandbox,
+            tables=library_tables(library),
+            allowed_hosts=settings.web_hosts,
+        )
         if settings.mcp_servers:
             tools += self._mcp.tools()
         return [*tools, *map(_as_tool, self._front.tools)]
