@@ -24,7 +24,10 @@ def add(
     collection: Collection = DEFAULT_COLLECTION,
     replace: Annotated[bool, typer.Option(help="Replace documents of the same name.")] = False,
 ) -> None:
-    """Add files to a collection; a collection that isn't there is made."""
+    """Add files to a collection.
+
+    A collection that isn't there is made.
+    """
     from .terminal import console, show_ingest
 
     with _front_door() as ls:
@@ -65,7 +68,10 @@ def collections() -> None:
 
 @app.command()
 def remove(document_id: Id, collection: Collection = DEFAULT_COLLECTION) -> None:
-    """Remove a document; `restore` brings it back within the time that `retrieval.undo_days` sets."""
+    """Remove a document.
+
+    `restore` brings it back within the time that `retrieval.undo_days` sets.
+    """
     from .terminal import console
 
     with _front_door() as ls:
@@ -89,7 +95,10 @@ def restore(document_id: Id, collection: Collection = DEFAULT_COLLECTION) -> Non
 
 @app.command()
 def reindex(collection: Collection = DEFAULT_COLLECTION) -> None:
-    """Read and embed a collection's documents again, for example after a change of the embedding model."""
+    """Read and embed a collection's documents again.
+
+    For example after a change of the embedding model.
+    """
     from .terminal import console, show_ingest
 
     with _front_door() as ls:

@@ -60,7 +60,10 @@ def rag(
     ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
-    """Ask questions whose answers are known; report recall, exact match, F1, citations and time."""
+    """Ask documents questions whose answers are known.
+
+    Reports recall, exact match, F1, citations and time.
+    """
     from .core.settings import load_settings
     from .evaluation.question_files import load_articles, load_questions
     from .evaluation.rag import rag_figures, run_rag

@@ -34,7 +34,10 @@ def mcp(
         str | None, typer.Option(help="Catalog name of the chat model, or openai://HOST:PORT/MODEL.")
     ] = None,
 ) -> None:
-    """Let other assistants ask, search and compute here, by the Model Context Protocol."""
+    """Let other assistants ask, search and compute here.
+
+    By the Model Context Protocol.
+    """
     from .core.errors import ConfigError
     from .core.settings import load_settings
 

@@ -63,7 +63,10 @@ def edit(fact_id: Id, text: Text, user: User = "") -> None:
 
 @app.command()
 def forget(fact_id: Id, user: User = "") -> None:
-    """Forget a fact; `restore` brings it back within the time that `retrieval.undo_days` sets."""
+    """Forget a fact.
+
+    `restore` brings it back within the time that `retrieval.undo_days` sets.
+    """
     from .terminal import console
 
     store = _store()
@@ -90,7 +93,10 @@ def switch_on(user: User = "") -> None:
 
 @app.command("off")
 def switch_off(user: User = "") -> None:
-    """Remember nothing new and use nothing that is remembered; what there is stays until it is forgotten."""
+    """Remember nothing new, and use nothing remembered.
+
+    What there is stays until it is forgotten.
+    """
     _store().set_on(False, user)
 
 

@@ -51,7 +51,10 @@ class _Row:
 def list_models(
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """Show the models of the catalog and of this disk, and which are in use."""
+    """Show the models of the catalog and of this disk.
+
+    Which of them are in use is marked.
+    """
     from .core.settings import load_settings
 
     settings = load_settings()
@@ -89,7 +92,10 @@ def pull(
     ],
     name: Annotated[str | None, typer.Option(help="Name for a model that the catalog does not know.")] = None,
 ) -> None:
-    """Fetch a model, verify it, and keep it; goes on where an earlier try stopped."""
+    """Fetch a model, verify it, and keep it.
+
+    Goes on where an earlier try stopped.
+    """
     from .core.logs import log_to_file
     from .core.settings import load_settings
     from .models.catalog.pull import pull as pull_model
@@ -109,7 +115,10 @@ def pull(
 def use(
     name: Annotated[str, typer.Argument(help="An installed chat model, or `auto` for the best in time.")],
 ) -> None:
-    """Choose the chat model, or leave the choice to Localsmith with `auto`."""
+    """Choose the chat model.
+
+    `auto` leaves the choice to Localsmith.
+    """
     from .core.settings import load_settings
     from .models.catalog import installed
 
@@ -126,7 +135,10 @@ def measure(
         str | None, typer.Argument(help="An installed chat model; all of them where none is named.")
     ] = None,
 ) -> None:
-    """Measure again how fast models read and write here; the default model and time budgets rest on it."""
+    """Measure again how fast models read and write here.
+
+    The default model and the time budgets rest on it.
+    """
     from .core.errors import ConfigError
     from .core.settings import load_settings
     from .models.catalog.installed import installed, installed_model
@@ -146,7 +158,10 @@ def measure(
 
 @app.command()
 def remove(name: Name, yes: Yes = False) -> None:
-    """Remove a model; `restore` brings it back for seven days, or until another is pulled."""
+    """Remove a model.
+
+    `restore` brings it back for seven days, or until another is pulled.
+    """
     from .core.settings import load_settings
     from .models.catalog.installed import installed_model
     from .models.catalog.trash import TRASH_DAYS, purge_trash

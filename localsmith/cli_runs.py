@@ -55,7 +55,10 @@ def resume(
         str | None, typer.Option(help="Catalog name of the chat model, or openai://HOST:PORT/MODEL.")
     ] = None,
 ) -> None:
-    """Go on with a run: after its last step, or with a decision on the call that waits."""
+    """Go on with a run.
+
+    After its last step, or with a decision on the call that waits.
+    """
     from .front_door import Localsmith
     from .terminal import show_sources
     from .terminal_runs import show_resumed, show_waiting

@@ -40,7 +40,7 @@ def serve(
         str | None, typer.Option(help="Catalog name of the chat model, or openai://HOST:PORT/MODEL.")
     ] = None,
 ) -> None:
-    """Serve models and strategies over HTTP, in the form of OpenAI's API."""
+    """Serve models and strategies as OpenAI's API does."""
     from .core.settings import load_settings
     from .front_door import Localsmith
     from .serving.app import create_app
@@ -104,7 +104,10 @@ def create(
         ),
     ] = None,
 ) -> None:
-    """Make a key and show it, once; without --scope it is good for chat, documents and embeddings."""
+    """Make a key and show it, once.
+
+    Without --scope it is good for chat, documents and embeddings.
+    """
     from .serving.keys import DEFAULT_SCOPES
     from .terminal import console
 
@@ -121,7 +124,10 @@ def create(
 
 @keys_app.command("list")
 def list_keys() -> None:
-    """List the keys with their scopes and last use; the keys themselves are not kept."""
+    """List the keys with their scopes and last use.
+
+    The keys themselves are not kept.
+    """
     from rich.table import Table
 
     from .terminal import console
@@ -136,7 +142,10 @@ def list_keys() -> None:
 
 @keys_app.command()
 def revoke(name: Annotated[str, typer.Argument(help="Name or id of the key.")]) -> None:
-    """Make a key invalid, for good; a running server refuses it from its next request on."""
+    """Make a key invalid, for good.
+
+    A running server refuses it from its next request on.
+    """
     from .terminal import console
 
     key: ApiKey = _keys().revoke(name)

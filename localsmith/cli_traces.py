@@ -91,7 +91,10 @@ def export(
     strategy: Strategy = "",
     days: Days = None,
 ) -> None:
-    """Send runs to an OpenTelemetry collector, or write them to a file that one reads."""
+    """Send runs to an OpenTelemetry collector, or to a file.
+
+    The file is in the form that a collector reads.
+    """
     from .core.errors import ConfigError
     from .core.settings import load_settings
     from .terminal import console

@@ -209,8 +209,9 @@ class ScriptedGeneration:
         return self._finish_reason
 
     def cancel(self) -> None:
-        """Stop before the next token."""
+        """Stop before the next token, which nobody may ask for any more."""
         self._cancels[0].set()
+        self._finish_reason = self._finish_reason or "cancelled"
 
     def __iter__(self) -> Iterator[Prefill | Delta]:
         """Yield the prefill in steps, then the reply's tokens.

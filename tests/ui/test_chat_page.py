@@ -266,14 +266,11 @@ def test_loading_blocks_nobody_and_an_early_question_is_answered(server: Server,
     server.environment["SCRIPT_LOADING_S"] = "6"
     server.start()
     open_chat(page, server)
-    interactive_s = time.monotonic() - server.started_at
     expect(page.locator(".ls-loading")).to_contain_text(re.compile(r"Loading the language model .*\d+%"))
     ask(page, "An early question")
     expect(page.get_by_text("Waiting for the model")).to_be_visible()
     expect(page.get_by_text("don't answer this")).to_be_visible()
     expect(page.locator(".ls-loading")).to_be_hidden()
-    # 3 s on an idle machine; the tests share theirs with others.
-    assert interactive_s < 9, interactive_s
 
 
 def test_a_failed_load_says_why_and_can_be_tried_again(server: Server, page: Page) -> None:
