@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 OPEN ?= 1
 ARGS ?=
+WORKERS ?= 2
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 # Undefined means "as last time", so that `make test` keeps the CUDA engine that `make run` built.
@@ -16,7 +17,7 @@ ENGINE := $(if $(filter undefined,$(origin LLAMA_CMAKE_ARGS)),,--llama-cmake-arg
 
 help:
 	@echo "make run          set up, pull the default model, open the chat   PORT=8501 OPEN=1 LLAMA_CMAKE_ARGS="
-	@echo "make test         set up, run all tests                           ARGS=\"-k budget\""
+	@echo "make test         set up, run all tests                           ARGS=\"-k budget\" WORKERS=2"
 	@echo "make check        linters, formatter, type checker, import directions"
 	@echo "make types        links in build/types, for editors and type checkers"
 	@echo "make constraints  resolve the newest dependencies into constraints.txt"
@@ -30,7 +31,7 @@ run: setup
 test: setup-dev
 	@$(BIN)/python scripts/sandbox.py
 	@browser="$$($(BIN)/python scripts/chromium.py)" && \
-		LOCALSMITH_CHROMIUM="$$browser" $(BIN)/python -m pytest $(ARGS)
+		LOCALSMITH_CHROMIUM="$$browser" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 setup: python
 	@$(PYTHON) scripts/setup.py --venv $(VENV) $(ENGINE)

@@ -37,6 +37,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what loads a model in one process and the files of all else whole, where two processes share tests.
+
+    Two models at once would fight for the cores; beside one, the tests that mostly wait cost next to nothing.
+    """
+    for item in items:
+        group = "models" if item.get_closest_marker("real_model") else str(item.path.relative_to(ROOT))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def _isolation(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the test its own data folder and none of the person's settings."""

@@ -188,12 +188,17 @@ def test_the_async_stream_gives_the_same_text(engine: Engine) -> None:
     assert asyncio.run(collect()) == text_of(list(engine.submit(QUESTION, SamplingParams(max_tokens=20))))
 
 
-def test_conversations_in_turn_evict_each_other_and_never_fail(engine: Engine) -> None:
-    for i in range(7):
-        content = f"Story {i}. " + f"Word{i} and more words follow here. " * 130
-        generation = engine.submit([Message("user", content)], SamplingParams(max_tokens=4))
-        list(generation)
-        assert generation.finish_reason in ("stop", "length")
+def test_conversations_in_turn_evict_each_other_and_never_fail(small_model_path: Path) -> None:
+    engine = Engine(small_model_path, name="small", settings=ModelSettings(n_ctx=512, n_batch=64))
+    try:
+        for i in range(5):
+            content = f"Story {i}. " + f"Word{i} and more words follow here. " * 30
+            generation = engine.submit([Message("user", content)], SamplingParams(max_tokens=4))
+            list(generation)
+            assert generation.finish_reason in ("stop", "length")
+            assert generation.usage.prompt_tokens > engine.n_ctx / 3
+    finally:
+        engine.close()
 
 
 def test_a_closed_engine_refuses_and_closing_twice_is_fine(small_model_path: Path) -> None:
