@@ -171,10 +171,12 @@ def _compile_sandbox_meanwhile() -> None:
     """Compile the sandbox, where that is not done yet, in a process that gives way to the first answers."""
     import subprocess
 
+    # The shell ends at once, so that the chat, which this process becomes, is left with no child to bury.
+    orphan = ["sh", "-c", 'nice -n 15 "$@" &', "sh"]
     command = [sys.executable, "-m", "localsmith.cli", "setup", "--no-models"]
     quiet = subprocess.DEVNULL
-    subprocess.Popen(
-        ["nice", "-n", "15", *command], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+    subprocess.run(
+        [*orphan, *command], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True, check=False
     )
 
 

@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what loads a model in one process and the files of all else whole, where two processes share tests.
+    """Keep what loads a model in one process, and other files whole, where two processes share the tests.
 
     Two models at once would fight for the cores; beside one, the tests that mostly wait cost next to nothing.
     """

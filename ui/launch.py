@@ -74,6 +74,7 @@ def command(settings: Settings, open_browser: bool, script: Path | None = None) 
         "client.showErrorLinks": "false",
         "client.showSidebarNavigation": "false",
         "runner.magicEnabled": "false",
+        "runner.postScriptGC": "false",  # a full collection after every tick would stop the engine for long
         "logger.level": "warning",
         "theme.baseRadius": "0.6rem",
         "theme.showWidgetBorder": "true",

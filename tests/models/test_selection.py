@@ -29,10 +29,10 @@ def test_before_anything_is_measured_the_small_one_is_tried() -> None:
 
 
 def test_a_slow_machine_never_downloads_the_large_model_in_vain() -> None:
-    choice = choose_chat_model(load_settings(), {SMALL: Speed(100, 35)}, (SMALL,), MEMORY_BYTES)
+    choice = choose_chat_model(load_settings(), {SMALL: Speed(80, 35)}, (SMALL,), MEMORY_BYTES)
     assert choice.name == SMALL
     assert not choice.is_predicted
-    assert "reads 100 tokens/s" in choice.reason and "3.6 times" in choice.reason and "20 s" in choice.reason
+    assert "reads 80 tokens/s" in choice.reason and "3.6 times" in choice.reason and "19 s" in choice.reason
 
 
 def test_a_fast_machine_gets_the_large_model_on_a_prediction_that_says_so() -> None:
@@ -41,7 +41,7 @@ def test_a_fast_machine_gets_the_large_model_on_a_prediction_that_says_so() -> N
 
 
 def test_a_measurement_replaces_the_prediction() -> None:
-    speeds = {SMALL: Speed(400, 60), LARGE: Speed(60, 20)}
+    speeds = {SMALL: Speed(400, 60), LARGE: Speed(40, 20)}
     choice = choose_chat_model(load_settings(), speeds, (SMALL, LARGE), MEMORY_BYTES)
     assert (choice.name, choice.is_predicted) == (SMALL, False)
 
