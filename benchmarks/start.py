@@ -26,7 +26,7 @@ from statistics import median
 from localsmith.core.settings import load_settings
 from localsmith.evaluation.results import write_results
 from localsmith.ui.launch import command
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 RESULTS = Path(__file__).parent / "results"
 BIN = Path(sys.executable).parent
@@ -50,14 +50,11 @@ def time_page(arguments: list[str], port: int, browser: Browser) -> float:
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        while True:
-            try:
-                page.goto(f"http://127.0.0.1:{port}")
-                break
-            except Error:  # it doesn't listen yet
-                if time.perf_counter() - begun > PATIENCE_S or server.poll() is not None:
-                    raise
-                time.sleep(0.02)
+        while not _listens(port):
+            if time.perf_counter() - begun > PATIENCE_S or server.poll() is not None:
+                raise RuntimeError(f"This server did not start: {' '.join(arguments)}")
+            time.sleep(0.02)
+        page.goto(f"http://127.0.0.1:{port}")
         box = page.get_by_test_id("stChatInputTextArea")
         box.wait_for(timeout=PATIENCE_S * 1000)
         box.fill("x")
@@ -152,6 +149,11 @@ def main() -> None:
     )
     draw(taken, RESULTS / "start.png")
     sys.exit(any(seconds[name] > limit for name, limit in LIMITS_S.items()))
+
+
+def _listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _free_port() -> int:
