@@ -42,6 +42,29 @@ def time_command(arguments: list[str]) -> float:
     return time.perf_counter() - begun
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a server listens.
+
+    Raises:
+        RuntimeError: It has ended, or takes longer than `PATIENCE_S`.
+    """
+    begun = time.perf_counter()
+    while True:
+        with closing(socket.socket()) as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if time.perf_counter() - begun > PATIENCE_S or server.poll() is not None:
+            raise RuntimeError(f"This server did not start: {server.args!r}")
+        time.sleep(0.02)
+
+
 def time_page(arguments: list[str], port: int, browser: Browser) -> float:
     """Return the seconds from the start of a page's server until its question box can be used."""
     page = browser.new_page()
@@ -50,10 +73,7 @@ def time_page(arguments: list[str], port: int, browser: Browser) -> float:
         arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        while not _listens(port):
-            if time.perf_counter() - begun > PATIENCE_S or server.poll() is not None:
-                raise RuntimeError(f"This server did not start: {' '.join(arguments)}")
-            time.sleep(0.02)
+        wait_for(server, port)
         page.goto(f"http://127.0.0.1:{port}")
         box = page.get_by_test_id("stChatInputTextArea")
         box.wait_for(timeout=PATIENCE_S * 1000)
@@ -67,14 +87,14 @@ def time_page(arguments: list[str], port: int, browser: Browser) -> float:
 
 def chat_page(browser: Browser) -> float:
     """Time the chat with the models and documents of this machine."""
-    port = _free_port()
+    port = free_port()
     settings = load_settings(ui={"port": port})
     return time_page(command(settings, open_browser=False), port, browser)
 
 
 def bare_page(browser: Browser, script: Path) -> float:
     """Time the peer."""
-    port = _free_port()
+    port = free_port()
     arguments = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}"]
     options = ["--server.address=127.0.0.1", "--server.headless=true", "--browser.gatherUsageStats=false"]
     return time_page([*arguments, *options], port, browser)
@@ -119,8 +139,8 @@ def draw(taken: dict[str, list[float]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 3))
     colors = ["#2f6f6a" if "localsmith" in name or "chat" in name else "#c9a227" for name in names]
     bars = axes.barh(names, medians, xerr=[below, above], color=colors, capsize=3)
-    axes.bar_label(bars, [f"{value:.2f} s" for value in medians], padding=14)
-    axes.set_xlim(right=max(medians) * 1.25)
+    axes.bar_label(bars, [f"{value:.2f} s" for value in medians], label_type="center", color="white")
+    axes.set_xlim(right=1.25 * max(max(values) for values in taken.values()))
     axes.invert_yaxis()
     axes.set_xlabel("seconds until it can be used, medians")
     figure.tight_layout()
@@ -149,17 +169,6 @@ def main() -> None:
     )
     draw(taken, RESULTS / "start.png")
     sys.exit(any(seconds[name] > limit for name, limit in LIMITS_S.items()))
-
-
-def _listens(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents and "page" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
             # A click that falls into Streamlit's redrawing is lost on a busy machine.
-            item.add_marker(pytest.mark.flaky(reruns=2))
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=".*"))
 
 
 @pytest.fixture
