@@ -77,6 +77,7 @@ class Chat:
     def ask(self, question: str) -> Speed:
         """Ask in a new conversation and wait for the whole answer."""
         self._page.get_by_role("button", name="New conversation").click()
+        self._page.locator(".ls-meta").wait_for(state="detached", timeout=PATIENCE_S * 1000)
         begun_at = time.time()
         box = self._page.get_by_test_id("stChatInputTextArea")
         box.fill(question)
@@ -127,6 +128,7 @@ def measure(settings: Settings, browser: Browser, rounds: int) -> dict[str, list
     taken: dict[str, list[Speed]] = {FLOOR: [], OURS: [], PEER: []}
     with ExitStack() as stack:
         ls = stack.enter_context(Localsmith(settings=settings))
+        ls.library.create_collection(COLLECTION)
         for _ in ls.library.ingest(welcome_files(), COLLECTION):
             pass
         chat = stack.enter_context(open_chat(settings, browser, is_collecting=False))
