@@ -29,6 +29,7 @@ from .counters import Counters
 from .generation import EngineGeneration
 from .llama.runtime import LlamaRuntime
 from .prefix_cache import PrefixCache
+from .reading_speed import ReadingSpeed
 from .request import Request
 from .sampling import Sampler
 from .saved_prefixes import MIN_SAVED_TOKENS, SavedPrefixes
@@ -51,7 +52,8 @@ class Engine:
         path: The GGUF file, verified by the catalog.
         name: Name of the model for people and logs.
         settings: Window, threads, batch, queue, KV cache, graphics cards.
-        prompt_tokens_per_s: Measured speed of reading, for time budgets; infinity where not measured yet.
+        prompt_tokens_per_s: Measured speed of reading, for time budgets; infinity where not measured yet. It
+            is corrected by what is seen of reading since.
         saved_prefixes: Where prefixes outlive the engine; None to keep none.
         on_progress: Called with the share of the model loaded, 0 to 1.
 
@@ -70,7 +72,7 @@ class Engine:
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self._name = name
-        self.prompt_tokens_per_s = prompt_tokens_per_s
+        self._reading_speed = ReadingSpeed(prompt_tokens_per_s)
         num_seqs = settings.max_running + CACHED_SEQUENCES
         self._runtime = LlamaRuntime(path, settings, n_seq=num_seqs, on_progress=on_progress)
         self._saved_prefixes = saved_prefixes if self._runtime.can_share else None
@@ -90,7 +92,12 @@ class Engine:
             draft_tokens=settings.draft_tokens if self._runtime.can_share else 0,
         )
         self._stepper = Stepper(
-            self._runtime, self._cache, self._scheduler, self._counters, self._waiting.charge
+            self._runtime,
+            self._cache,
+            self._scheduler,
+            self._counters,
+            self._reading_speed,
+            self._waiting.charge,
         )
         self._computing: list[EngineGeneration] = []  # those in the step that runs now
         self._changed = threading.Condition()  # a request has come or was cancelled, or the engine closes
@@ -104,6 +111,11 @@ class Engine:
     def name(self) -> str:
         """Name of the model."""
         return self._name
+
+    @property
+    def prompt_tokens_per_s(self) -> float:
+        """Speed of reading as measured and as seen since, in tokens a second; infinity where not measured."""
+        return self._reading_speed.tokens_per_s
 
     @property
     def n_ctx(self) -> int:

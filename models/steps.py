@@ -18,6 +18,7 @@ from ..core.types import Delta, FinishReason, Prefill
 from .counters import Counters
 from .llama.runtime import ABORTED, NO_KV_SLOT, LlamaRuntime
 from .prefix_cache import PrefixCache
+from .reading_speed import ReadingSpeed
 from .request import Request
 from .sampling import Sampled
 from .scheduler import Scheduler, Work
@@ -33,6 +34,7 @@ class Stepper:
         cache: Sequences and cells.
         scheduler: Told what was learnt: times, accepted drafts, requests without room.
         counters: Statistics.
+        reading_speed: Told what steps took in which prompts were read and nothing was written.
         charge: Called with (user, seconds) for each request's share of a step.
     """
 
@@ -42,12 +44,14 @@ class Stepper:
         cache: PrefixCache,
         scheduler: Scheduler,
         counters: Counters,
+        reading_speed: ReadingSpeed,
         charge: Callable[[str, float], None],
     ) -> None:
         self._runtime = runtime
         self._cache = cache
         self._scheduler = scheduler
         self._counters = counters
+        self._reading_speed = reading_speed
         self._charge = charge
 
     def run(self, works: list[Work]) -> list[Ended]:
@@ -109,6 +113,8 @@ class Stepper:
         num_rows = sum(len(work.tokens) for work in works)
         num_decoding = sum(len(work.tokens) for work in works if work.is_decoding)
         self._scheduler.pacer.observe(num_decoding, num_rows - num_decoding, seconds)
+        if num_decoding == 0:
+            self._reading_speed.observe(num_rows, seconds)
         for work in works:
             self._charge(work.request.user, seconds * len(work.tokens) / num_rows)
 
