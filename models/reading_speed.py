@@ -1,8 +1,8 @@
 """How fast prompts are read here and now: as measured at set-up, corrected by what is seen since.
 
 Place in the data's way: the engine's steps report how long they took to read; `Engine.prompt_tokens_per_s`,
-and with it every time budget, comes from here. A machine that shares its cores with a browser and other programs
-reads slower than it did when it was measured, and promises made with the old speed would be broken.
+and with it every time budget, comes from here. A machine that shares its cores with a browser and other
+programs reads slower than it did when it was measured, and promises made with the old speed would be broken.
 
 Example:
     >>> speed = ReadingSpeed(100.0)
