@@ -135,10 +135,6 @@ def _below(store: TraceStore, trace: Trace) -> None:
         if st.session_state[key]:
             _go(trace.info.id, st.session_state[key])
 
-    def forget() -> None:
-        store.forget([trace.info.id])
-        _go("")
-
     if others:
         st.selectbox(
             "Compare with", list(others), index=None, key=key, on_change=compare,
@@ -148,9 +144,17 @@ def _below(store: TraceStore, trace: Trace) -> None:
     with st.container(horizontal=True):
         if trace.info.status == "running":
             st.button("Look again", key="look-again", icon=":material/refresh:")
-        with st.popover("Forget this run", icon=":material/delete:", type="tertiary"):
-            st.markdown("It is removed for good, its prompts and its answer with it.")
-            st.button("Forget", type="primary", key="forget-trace", on_click=forget)
+        if st.button("Forget this run", key="ask-to-forget", icon=":material/delete:", type="tertiary"):
+            _ask_to_forget(store, trace.info.id)
+
+
+@st.dialog("Forget this run")
+def _ask_to_forget(store: TraceStore, trace_id: str) -> None:
+    st.markdown("It is removed for good, its prompts and its answer with it.")
+    if st.button("Forget", type="primary", key="forget-trace"):
+        store.forget([trace_id])
+        _go("")
+        st.rerun()
 
 
 def _choice(info: TraceInfo, is_same: bool) -> str:
