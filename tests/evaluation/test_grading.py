@@ -143,7 +143,9 @@ def test_free_words_are_compared_by_f1_and_exact_match(text: str, value: float, 
     assert grade.is_exact is is_exact
 
 
-@pytest.mark.parametrize("grader", [NumberGrader(3), LETTERS, YES, COUNTS, CLAIM, TEXT], ids=lambda grader: type(grader).__name__)
+@pytest.mark.parametrize(
+    "grader", [NumberGrader(3), LETTERS, YES, COUNTS, CLAIM, TEXT], ids=lambda grader: type(grader).__name__
+)
 @given(text=st.text() | st.text(alphabet="0123456789.,-+/eE$(){}ABC \n#*answer is:\\boxed"))
 def test_no_text_breaks_a_grader(grader: Grader, text: str) -> None:
     grade = grader.grade(text)
