@@ -22,6 +22,7 @@ HEAVY = {
     "pydantic",
     "pypdfium2",
     "rich",
+    "sentence_transformers",
     "streamlit",
     "structlog",
     "torch",
