@@ -156,6 +156,22 @@ class EvaluationError(LocalsmithError):
     """An evaluation's input is not what it must be."""
 
 
+class TrainingError(LocalsmithError):
+    """A training run can't begin or can't go on; its last good checkpoint is kept."""
+
+
+class DatasetError(TrainingError):
+    """Training data can't be read, is empty, or a row of it can't be used."""
+
+
+class ExportError(TrainingError):
+    """A trained model can't be written as a GGUF file, or the file is not the model."""
+
+
+class GateRejected(TrainingError):
+    """A trained model's figures are worse than its base's, so it is not promoted."""
+
+
 class ServingError(LocalsmithError):
     """Base of errors about serving requests."""
 

@@ -251,6 +251,11 @@ class Settings(BaseSettings):
         return self.home / "models"
 
     @property
+    def runs_dir(self) -> Path:
+        """Folder of training runs."""
+        return self.home / "runs"
+
+    @property
     def prefixes_dir(self) -> Path:
         """Folder of prompt prefixes kept over a restart."""
         return self.home / "prefixes"

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import cli_documents, cli_evaluate, cli_mcp, cli_memory, cli_models, cli_runs, cli_serve, cli_traces
+from . import (
+    cli_documents,
+    cli_evaluate,
+    cli_mcp,
+    cli_memory,
+    cli_models,
+    cli_runs,
+    cli_serve,
+    cli_traces,
+    cli_train,
+)
 
 if TYPE_CHECKING:
     from .core.types import Answer
@@ -32,6 +42,7 @@ app = typer.Typer(
 app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_documents.app, name="documents")
 app.add_typer(cli_evaluate.app, name="evaluate")
+app.add_typer(cli_train.app, name="train")
 app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_traces.app, name="traces")
 app.add_typer(cli_memory.app, name="memory")

@@ -78,7 +78,8 @@ def rag(
     articles = load_articles(corpus)
     gold = load_questions(questions, articles, limit)
     settings = load_settings(**({"answer": {"seconds_to_first_token": seconds}} if seconds else {}))
-    with load_embedder(settings) as process, Localsmith(model, settings=settings) as ls:
+    one_model = Localsmith(model, settings=settings, follows_promotions=False)
+    with load_embedder(settings) as process, one_model as ls:
         embedder = TimedEmbedder(process)
         with Library(corpus_dir(settings, articles), embedder, settings.retrieval) as library:
             with progress_bar("Indexing") as on_indexed:

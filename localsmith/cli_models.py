@@ -1,7 +1,7 @@
-"""The commands about models: `localsmith models list | pull | use | measure | remove | restore`.
+"""The commands about models: `localsmith models list | pull | use | measure | remove | restore`, and more.
 
 Place in the data's way: words in, `localsmith.models` calls out. What a command reports goes to standard
-output, progress to standard error.
+output, progress to standard error. The commands about trained models are in `cli_promote.py`.
 
 Example: `localsmith models pull qwen2.5-coder-1.5b`
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import cli_promote
+
 if TYPE_CHECKING:
     from .core.settings import Settings
     from .models.catalog.installed import InstalledModel
@@ -26,6 +28,8 @@ AUTO = "auto"
 _INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 app = typer.Typer(help="Fetch, choose and remove models.", no_args_is_help=True)
+for _command in (cli_promote.show, cli_promote.promote, cli_promote.rollback):
+    app.command()(_command)
 
 Name = Annotated[str, typer.Argument(help="Name of the model; `localsmith models list` shows all.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -41,6 +45,7 @@ class _Row:
     licence: str
     n_ctx_train: int
     state: str
+    base: str
     prompt_tokens_per_s: float | None
     decode_tokens_per_s: float | None
     busy_cores: float | None
@@ -72,8 +77,9 @@ def list_models(
     for title in ("model", "size", "licence", "window", "state", "reads / writes"):
         table.add_column(title, no_wrap=True, justify="right" if title in ("size", "window") else "left")
     for row in rows:
+        name = f"{row.name} (from {row.base})" if row.base else row.name
         table.add_row(
-            row.name, _megabytes(row.size_bytes), row.licence, f"{row.n_ctx_train:,}", row.state, _speed(row)
+            name, _megabytes(row.size_bytes), row.licence, f"{row.n_ctx_train:,}", row.state, _speed(row)
         )
     console = Console(highlight=False)
     console.print(table)
@@ -117,7 +123,7 @@ def use(
 ) -> None:
     """Choose the chat model.
 
-    `auto` leaves the choice to Localsmith.
+    `auto` leaves the choice to Localsmith. `rollback` goes back.
     """
     from .core.settings import load_settings
     from .models.catalog import installed
@@ -233,6 +239,7 @@ def _rows(settings: Settings) -> tuple[list[_Row], str, list[str]]:
         if name in here:
             state = "installed" if not is_used else "in use" if name == chosen else "in use (auto)"
         speed = speeds.get(name)
+        lineage = here[name].lineage if name in here else None
         rows.append(
             _Row(
                 name=name,
@@ -241,6 +248,7 @@ def _rows(settings: Settings) -> tuple[list[_Row], str, list[str]]:
                 licence=model.licence,
                 n_ctx_train=model.n_ctx_train,
                 state=state,
+                base=lineage.base if lineage else "",
                 prompt_tokens_per_s=speed.prompt_tokens_per_s if speed else None,
                 decode_tokens_per_s=speed.decode_tokens_per_s if speed else None,
                 busy_cores=speed.busy_cores if speed else None,

@@ -69,7 +69,9 @@ def parts_of(ls: Localsmith) -> ServedParts:
     from .strategies import NamedStrategy
 
     def model() -> ServedModel:
-        _require_ready(loading()[0])
+        state = loading()[0]
+        if not state.is_replacing:  # else the request waits for the model that takes over
+            _require_ready(state)
         return ls.engine
 
     def embedder() -> EmbedderProcess:

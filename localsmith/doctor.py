@@ -23,6 +23,7 @@ from .core.settings import Settings, remote_api_key
 from .models.catalog.installed import InstalledModel
 from .models.catalog.selection import threads
 from .models.catalog.speed import SPEED_FILE, Speed, SpeedStore
+from .models.catalog.weights import Weights, weights_of
 from .models.remote.address import is_remote
 
 MIN_FREE_BYTES = 2_000_000_000
@@ -36,9 +37,11 @@ import sys
 from pathlib import Path
 from localsmith.core.settings import ModelSettings
 from localsmith.models.engine import Engine
+from localsmith.models.llama.adapter import LoraAdapter
 from localsmith.models.catalog.measure import measure
 settings = ModelSettings(n_ctx=1024, n_threads=int(sys.argv[2]))
-engine = Engine(Path(sys.argv[1]), name="doctor", settings=settings)
+adapter = LoraAdapter(Path(sys.argv[3]), float(sys.argv[4])) if sys.argv[3:] else None
+engine = Engine(Path(sys.argv[1]), name="doctor", settings=settings, adapter=adapter)
 print(measure(engine, rounds=1).prompt_tokens_per_s)
 engine.close()
 """
@@ -101,11 +104,14 @@ def _models(settings: Settings) -> Iterator[Check]:
             yield Check(f"{kind} model", False, "none is installed; run `localsmith setup`")
     for name, model in models.items():
         try:
+            if model.kind == "chat":
+                yield _smoke(settings, model, weights_of(settings, model))
+                continue
             model.verify()
         except LocalsmithError as exc:
             yield Check(name, False, f"{exc} {exc.hint}")
             continue
-        yield _smoke(settings, model) if model.kind == "chat" else Check(name, True, "whole")
+        yield Check(name, True, "whole")
 
 
 def _model_server(settings: Settings) -> Check:
@@ -122,9 +128,11 @@ def _model_server(settings: Settings) -> Check:
     return Check("model server", True, f"has {model.name}; counts tokens {counts}")
 
 
-def _smoke(settings: Settings, model: InstalledModel) -> Check:
+def _smoke(settings: Settings, model: InstalledModel, weights: Weights) -> Check:
     name = model.name
-    command = [sys.executable, "-c", _SMOKE, str(model.path), str(settings.model.n_threads)]
+    command = [sys.executable, "-c", _SMOKE, str(weights.path), str(settings.model.n_threads)]
+    if weights.adapter is not None:
+        command += [str(weights.adapter.path), str(weights.adapter.scale)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SMOKE_TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -106,7 +106,7 @@ class PreparedRun:
                 hint="Give --corpus, or measure what the model knows with direct or cot.",
             )
         self.settings = _settings_of(run, settings or load_settings(), self._articles)
-        self._front = Localsmith(run.model, settings=self.settings)
+        self._front = Localsmith(run.model, settings=self.settings, follows_promotions=False)
 
     def __enter__(self) -> PreparedRun:
         """Load the model and build the strategy.

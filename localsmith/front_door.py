@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from .agents.registry import strategy_info
 from .core.logs import log_to_file
-from .core.settings import Settings, load_settings, remote_api_key
+from .core.settings import Settings, load_settings
 from .core.types import (
     DEFAULT_COLLECTION,
     Answer,
@@ -35,7 +35,8 @@ from .core.types import (
     Question,
 )
 from .loading import LoadingState, Part, Report
-from .models.remote.address import RemoteAddress, is_remote
+from .models.remote.address import is_remote
+from .serving_model import ServingModel
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .core.traces import TraceStore
     from .models.embedding.embedder import EmbedderProcess
     from .models.engine import Engine
+    from .models.hot_swap import HotSwap
     from .models.remote.model import RemoteModel
     from .retrieval.library import Library
     from .retrieval.parser_process import ParserProcess
@@ -69,6 +71,8 @@ class Localsmith:
         settings: All settings; None to read them from `localsmith.toml` and the environment.
         tools: What agents may use beside the tools that come along: tools of ours, or LangChain's, whose
             every call a person is asked about.
+        follows_promotions: Whether a model that is put in use meanwhile takes over, where none is named here
+            or in the settings; False for one model to the end, as evaluations need it.
 
     Raises:
         ConfigError: The settings are not valid.
@@ -81,6 +85,7 @@ class Localsmith:
         *,
         settings: Settings | None = None,
         tools: Sequence[Tool | BaseTool] = (),
+        follows_promotions: bool = True,
     ) -> None:
         self.settings = settings or load_settings()
         self.tools = tuple(tools)
@@ -88,11 +93,8 @@ class Localsmith:
         if model:
             named = self.settings.model.model_copy(update={"name": model})
             self.settings = self.settings.model_copy(update={"model": named})
-        if is_remote(self.settings.model.name):
-            RemoteAddress.parse(self.settings.model.name)
-        self._closing = threading.Event()
         self._embedder: Part[EmbedderProcess] = Part("embedder", self._start_embedder)
-        self._engine: Part[Engine | RemoteModel] = Part("model", self._load_engine)
+        self._engine = ServingModel(self.settings, follows_promotions=follows_promotions)
         self._library: Library | None = None
         self._library_lock = threading.Lock()  # the embedder's thread and a page may ask for it at once
 
@@ -312,24 +314,21 @@ class Localsmith:
         sampling = SamplingParams(
             max_tokens=answer.max_tokens, temperature=answer.temperature, seed=answer.seed
         )
+        engine = self.engine
         if is_remote(self.settings.model.name):
             from .models.remote.model import RemoteModel
 
-            engine = self.engine
             assert isinstance(engine, RemoteModel)
             return engine.chat_model(sampling)
         from .models.chat.model import ChatLocalsmith
-        from .models.engine import Engine
 
-        engine = self.engine
-        assert isinstance(engine, Engine)
         return ChatLocalsmith(engine=engine, sampling=sampling)
 
     # -- what else the pages need
 
     @property
-    def engine(self) -> Engine | RemoteModel:
-        """The engine, or the model on another server in its place; waits until it is loaded.
+    def engine(self) -> Engine | HotSwap | RemoteModel:
+        """The engine, one that a promoted model may take over, or the model on another server; waits for it.
 
         Raises:
             ModelError: The model is not installed or can't be loaded.
@@ -375,11 +374,9 @@ class Localsmith:
 
     def close(self) -> None:
         """Stop the model, the embedder and the parser; a second call does nothing."""
-        self._closing.set()
         if "strategies" in self.__dict__:
             self.__dict__.pop("strategies").close()  # what learns in the background uses the model
-        if self._engine.state.state == "ready":
-            self._engine.result().close()
+        self._engine.close()
         with self._library_lock:
             if self._library is not None:
                 self._library.close()
@@ -413,25 +410,6 @@ class Localsmith:
         _ = self.library
         self._embedder_process.encode(["warm up"])
         return self._embedder_process
-
-    def _load_engine(self, report: Report) -> Engine | RemoteModel:
-        if is_remote(self.settings.model.name):
-            return self._connect(report)
-        from .setup import load_engine
-
-        return load_engine(self.settings, report)
-
-    def _connect(self, report: Report) -> RemoteModel:
-        from .models.remote.model import connect
-
-        model = self.settings.model
-        return connect(
-            model.name,
-            api_key=remote_api_key(self.settings),
-            n_ctx=model.n_ctx if "n_ctx" in model.model_fields_set else None,
-            on_wait=lambda words: report(None, words),
-            stop=self._closing,
-        )
 
     def _wait_for_parts(self, cancel: threading.Event | None, *, needs_embedder: bool) -> Iterator[Event]:
         """Yield where loading stands until the parts are there or one has failed."""

@@ -35,9 +35,10 @@ class LoadingState:
         name: The part, "model" or "embedder".
         state: Where it stands.
         progress: Share done, 0 to 1; None where unknown.
-        detail: A few words for people, or "".
+        detail: A few words for people, or ""; of a model that is ready, what becomes of its replacement.
         error: Why it failed; None where it did not.
         elapsed_s: Seconds since its start, until it ended.
+        is_replacing: Whether it was ready before: questions that come while it loads are answered then.
     """
 
     name: str
@@ -46,6 +47,7 @@ class LoadingState:
     detail: str = ""
     error: LocalsmithError | None = None
     elapsed_s: float = 0.0
+    is_replacing: bool = False
 
 
 class Part(Generic[T]):
@@ -112,5 +114,5 @@ class Part(Generic[T]):
 
     def _end(self, state: Literal["ready", "failed"], error: LocalsmithError | None) -> None:
         elapsed_s = time.monotonic() - self._began
-        self._state = replace(self._state, state=state, error=error, elapsed_s=elapsed_s)
+        self._state = replace(self._state, state=state, detail="", error=error, elapsed_s=elapsed_s)
         self._done.set()

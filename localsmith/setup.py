@@ -9,7 +9,6 @@ Example:
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,8 +25,8 @@ from .models.catalog.selection import Choice, choose_here
 from .models.catalog.sources import PullProgress
 from .models.catalog.speed import Speed
 from .models.engine import Engine
+from .models.installed_engine import installed_engine
 from .models.remote.address import RemoteAddress, is_remote
-from .models.saved_prefixes import SavedPrefixes
 from .ui.welcome_documents import COLLECTION, welcome_files
 
 log = structlog.get_logger(__name__)
@@ -101,23 +100,12 @@ def load_engine(settings: Settings, report: Report) -> Engine:
 
     choice, speeds = _choose_and_pull(settings, on_step)
     log.info("model_chosen", name=choice.name, reason=choice.reason)
-    model = installed_model(settings, choice.name).verify()
-    return Engine(
-        model.path,
-        name=choice.name,
-        settings=settings.model,
+    return installed_engine(
+        settings,
+        installed_model(settings, choice.name),
         prompt_tokens_per_s=speeds[choice.name].prompt_tokens_per_s,
-        saved_prefixes=_saved_prefixes(settings, model.sha256),
         on_progress=lambda share: report(share, f"loading {choice.name}"),
     )
-
-
-def _saved_prefixes(settings: Settings, sha256: str) -> SavedPrefixes | None:
-    if not settings.model.saved_prefix_mib:
-        return None
-    engine_version = importlib.metadata.version("llama-cpp-python")
-    key = f"{sha256} {settings.model.kv_type} {settings.model.flash_attention} {engine_version}"
-    return SavedPrefixes(settings.prefixes_dir, key, settings.model.saved_prefix_mib * 2**20)
 
 
 def _remote_choice(settings: Settings) -> Choice | None:

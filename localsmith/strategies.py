@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ import structlog
 
 from .agents.registry import StrategyParts, build_strategy, checkpoints_path, strategy_info
 from .core.errors import SandboxError
-from .core.types import Question
+from .core.types import Final, Question
+from .models.hot_swap import held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from .agents.strategy import Strategy
     from .agents.tools.mcp import McpServers
     from .agents.tools.tool import Tool
-    from .core.contracts import Sandbox
+    from .core.contracts import LanguageModel, Sandbox, ServedModel
     from .core.memory_store import MemoryStore
     from .core.telemetry import TraceExporter
     from .core.traces import Trace, TraceStore
@@ -52,12 +54,14 @@ class Strategies:
 
     def __init__(self, front_door: Localsmith) -> None:
         self._front = front_door
-        self._built: dict[str, Strategy] = {}
+        self._built: dict[ServedModel, dict[str, Strategy]] = {}
         self._sandbox: Sandbox | None = None
         self._lock = threading.RLock()
 
     def __getitem__(self, name: str) -> Strategy:
         """Return the strategy of this name, bare: it neither remembers nor leaves a trace.
+
+        A model that is promoted takes over between any two of its completions; a run by `events` keeps one.
 
         Raises:
             ConfigError: There is none of this name; the nearest is named.
@@ -65,10 +69,18 @@ class Strategies:
             ModelError: The model can't be loaded.
         """
         strategy_info(name)
+        return self._strategy(name, self._front.engine)
+
+    def _strategy(self, name: str, model: ServedModel) -> Strategy:
         with self._lock:
-            if name not in self._built:
-                self._built[name] = build_strategy(name, self._parts())
-            return self._built[name]
+            if model not in self._built:  # of those that were replaced, nothing is kept
+                serving = self._front.engine
+                self._built = {key: built for key, built in self._built.items() if key is serving}
+                self._built[model] = {}
+            built = self._built[model]
+            if name not in built:
+                built[name] = build_strategy(name, self._parts(model))
+            return built[name]
 
     # -- runs
 
@@ -82,12 +94,17 @@ class Strategies:
             question: The question.
             cancel: Setting it ends the run with what there is.
         """
-        strategy = self[name]
-        if question.conversation_id:
-            from .agents.remembering import RememberingStrategy
+        strategy_info(name)
 
-            strategy = RememberingStrategy(strategy, self._memory, self._front.engine.name)
-        return self._kept(strategy.events(question, cancel=cancel), question, name)
+        def run(model: ServedModel) -> Generator[Event, None, None]:
+            strategy = self._strategy(name, model)
+            if question.conversation_id:
+                from .agents.remembering import RememberingStrategy
+
+                strategy = RememberingStrategy(strategy, self._memory, model.name)
+            return self._kept(strategy.events(question, cancel=cancel), question, name, model.name)
+
+        return self._on_one_model(run)
 
     def resume(
         self, run_id: str, approval: Approval | None = None, *, cancel: threading.Event | None = None
@@ -95,11 +112,28 @@ class Strategies:
         """Go on with an unfinished run of `react`, whoever chose it; see `Localsmith.resume`."""
         from .agents.react import ReactStrategy
 
-        strategy = self[RESUMABLE]
-        assert isinstance(strategy, ReactStrategy)
-        asked = {run.run_id: Question(run.question, user=run.user) for run in self.unfinished_runs()}
-        question = asked.get(run_id, Question(""))
-        return self._kept(strategy.resume(run_id, approval, cancel=cancel), question, RESUMABLE)
+        def run(model: ServedModel) -> Generator[Event, None, None]:
+            strategy = self._strategy(RESUMABLE, model)
+            assert isinstance(strategy, ReactStrategy)
+            asked = {run.run_id: Question(run.question, user=run.user) for run in self.unfinished_runs()}
+            events = strategy.resume(run_id, approval, cancel=cancel)
+            return self._kept(events, asked.get(run_id, Question("")), RESUMABLE, model.name)
+
+        return self._on_one_model(run)
+
+    def _on_one_model(
+        self, run: Callable[[ServedModel], Generator[Event, None, None]]
+    ) -> Generator[Event, None, None]:
+        """Run on the model that serves now, and let go of it before the answer is handed over."""
+        final: Final | None = None
+        with held(self._front.engine) as model, closing(run(model)) as events:
+            for event in events:
+                if isinstance(event, Final):
+                    final = event  # the last: who has it may never ask for more, and would hold the model
+                else:
+                    yield event
+        if final is not None:
+            yield final
 
     def unfinished_runs(self, user: str | None = None) -> list[UnfinishedRun]:
         """Return the runs that can be resumed, the latest first; the model need not be loaded.
@@ -188,19 +222,19 @@ class Strategies:
         return McpServers(self._front.settings.tools.mcp_servers)
 
     def _kept(
-        self, events: Generator[Event, None, None], question: Question, name: str
+        self, events: Generator[Event, None, None], question: Question, name: str, model_name: str
     ) -> Generator[Event, None, None]:
         from .agents.recorded import record
 
         with self._lock:
             store, exporter = self.traces, self._exporter
         on_kept: Callable[[Trace], None] | None = None if exporter is None else exporter.send
-        return record(events, question, store, name, model=self._front.engine.name, on_kept=on_kept)
+        return record(events, question, store, name, model=model_name, on_kept=on_kept)
 
-    def _parts(self) -> StrategyParts:
+    def _parts(self, model: LanguageModel) -> StrategyParts:
         front = self._front
         return StrategyParts(
-            model=front.engine,
+            model=model,
             retriever=_Documents(front),
             sandbox=self.sandbox,
             tools=self._tools,

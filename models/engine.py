@@ -27,6 +27,7 @@ from ..core.types import Delta, EngineStats, FinishReason, Message, Priority, Sa
 from .chat.template import ChatTemplate
 from .counters import Counters
 from .generation import EngineGeneration
+from .llama.adapter import LoraAdapter
 from .llama.runtime import LlamaRuntime
 from .prefix_cache import PrefixCache
 from .reading_speed import ReadingSpeed
@@ -54,11 +55,12 @@ class Engine:
         settings: Window, threads, batch, queue, KV cache, graphics cards.
         prompt_tokens_per_s: Measured speed of reading, for time budgets; infinity where not measured yet. It
             is corrected by what is seen of reading since.
+        adapter: A LoRA adapter beside the model; None for the bare model.
         saved_prefixes: Where prefixes outlive the engine; None to keep none.
         on_progress: Called with the share of the model loaded, 0 to 1.
 
     Raises:
-        ModelLoadError: The model can't be loaded.
+        ModelLoadError: The model can't be loaded, or the adapter doesn't fit it.
     """
 
     def __init__(
@@ -68,13 +70,14 @@ class Engine:
         name: str,
         settings: ModelSettings,
         prompt_tokens_per_s: float = float("inf"),
+        adapter: LoraAdapter | None = None,
         saved_prefixes: SavedPrefixes | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self._name = name
         self._reading_speed = ReadingSpeed(prompt_tokens_per_s)
         num_seqs = settings.max_running + CACHED_SEQUENCES
-        self._runtime = LlamaRuntime(path, settings, n_seq=num_seqs, on_progress=on_progress)
+        self._runtime = LlamaRuntime(path, settings, n_seq=num_seqs, adapter=adapter, on_progress=on_progress)
         self._saved_prefixes = saved_prefixes if self._runtime.can_share else None
         self._has_unsaved = False
         self._template = ChatTemplate(self._runtime)
@@ -101,6 +104,7 @@ class Engine:
         )
         self._computing: list[EngineGeneration] = []  # those in the step that runs now
         self._changed = threading.Condition()  # a request has come or was cancelled, or the engine closes
+        self._is_draining = False
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="localsmith-engine", daemon=True)
         self._thread.start()
@@ -212,6 +216,14 @@ class Engine:
             busy_s=counters.busy_s,
         )
 
+    def drain(self) -> None:
+        """Refuse what is new, let what runs and waits end, then close; `close` cuts it short."""
+        with self._changed:
+            self._is_draining = True
+            self._changed.notify()
+        self._thread.join()
+        self.close()
+
     def close(self) -> None:
         """Cancel what runs, end the thread and free the model; a second call does nothing."""
         with self._changed:
@@ -247,7 +259,7 @@ class Engine:
             on_cancel=self._on_cancel,
         )
         with self._changed:
-            if self._closed:
+            if self._closed or self._is_draining:
                 raise ModelNotReadyError(f"{self._name} has been closed.", hint="Start Localsmith again.")
             self._waiting.push(Request(generation))
             self._changed.notify()
@@ -267,7 +279,7 @@ class Engine:
             if not self._wait_for_work():
                 self._save_prefixes()
                 continue
-            if self._closed:
+            if self._closed or not self._has_requests():
                 break
             began = time.perf_counter()
             try:
@@ -285,10 +297,13 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Wait for a request or for the end; False where nothing came while there is something to save."""
         with self._changed:
-            while not (self._closed or self._scheduler.running or len(self._waiting)):
+            while not (self._closed or self._is_draining or self._has_requests()):
                 if not self._changed.wait(SAVE_AFTER_S if self._has_unsaved else None):
                     return False
         return True
+
+    def _has_requests(self) -> bool:
+        return bool(self._scheduler.running or len(self._waiting))
 
     def _turn(self) -> None:
         """End what is to be ended, let in what waits, compute one step."""

@@ -15,6 +15,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from ..core.contracts import ServedModel
+from ..models.hot_swap import held
 from .chat_form import ChatForm
 from .constraints import constraint_of, tools_of
 from .errors import bad_request
@@ -52,8 +53,8 @@ async def create_chat_completion(request: Request) -> Response:
     return await respond(job, request, is_stream=bool(body.stream))
 
 
-def _submit(model: ServedModel, body: ChatRequest, service: Service, user: str) -> list[Run]:
-    """Check the request and queue its completions."""
+def _submit(served: ServedModel, body: ChatRequest, service: Service, user: str) -> list[Run]:
+    """Check the request and queue its completions, all with one model."""
     settings = service.settings
     for name in ("collection", "document_ids"):
         if getattr(body, name) is not None:
@@ -61,16 +62,18 @@ def _submit(model: ServedModel, body: ChatRequest, service: Service, user: str) 
     n = num_choices(body, settings)
     messages = to_messages(body.messages)
     tools = tools_of(body)
-    params = sampling_params(body, model, settings, constraint_of(body, tools))
-    submit = partial(
-        model.submit,
-        messages,
-        deadline_s=settings.deadline_s,
-        tools=tools,
-        priority=body.priority,
-        user=user,
-    )
-    return [*submit_all([submit], params, n=n, is_length_fixed=names_max_tokens(body))]
+    constraint = constraint_of(body, tools)
+    with held(served) as model:
+        params = sampling_params(body, model, settings, constraint)
+        submit = partial(
+            model.submit,
+            messages,
+            deadline_s=settings.deadline_s,
+            tools=tools,
+            priority=body.priority,
+            user=user,
+        )
+        return [*submit_all([submit], params, n=n, is_length_fixed=names_max_tokens(body))]
 
 
 async def _strategy_run(service: Service, body: ChatRequest, name: str, user: str) -> StrategyRun:

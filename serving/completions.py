@@ -16,6 +16,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from ..core.contracts import ServedModel
+from ..models.hot_swap import held
 from .completion_form import CompletionForm
 from .constraints import constraint_of
 from .errors import bad_request
@@ -56,9 +57,9 @@ async def create_completion(request: Request) -> Response:
 
 
 def _submit(
-    model: ServedModel, body: CompletionRequest, prompts: list[str], service: Service, user: str
+    served: ServedModel, body: CompletionRequest, prompts: list[str], service: Service, user: str
 ) -> list[Run]:
-    """Check the request and queue its completions."""
+    """Check the request and queue its completions, all with one model."""
     n = num_choices(body, service.settings, len(prompts))
     if body.best_of is not None and body.best_of != n:
         raise bad_request("best_of is not offered; ask for n and choose.", "best_of", "unsupported_parameter")
@@ -68,15 +69,17 @@ def _submit(
             "echo",
             "unsupported_parameter",
         )
-    params = sampling_params(body, model, service.settings, constraint_of(body))
-    submits = [
-        partial(
-            model.submit_text,
-            prompt,
-            deadline_s=service.settings.deadline_s,
-            priority=body.priority,
-            user=user,
-        )
-        for prompt in prompts
-    ]
-    return [*submit_all(submits, params, n=n, is_length_fixed=names_max_tokens(body))]
+    constraint = constraint_of(body)
+    with held(served) as model:
+        params = sampling_params(body, model, service.settings, constraint)
+        submits = [
+            partial(
+                model.submit_text,
+                prompt,
+                deadline_s=service.settings.deadline_s,
+                priority=body.priority,
+                user=user,
+            )
+            for prompt in prompts
+        ]
+        return [*submit_all(submits, params, n=n, is_length_fixed=names_max_tokens(body))]

@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from fastapi import Request
 from ..core.contracts import Embedder, ServedModel
 from ..core.errors import ModelNotReadyError
 from ..core.settings import ServeSettings
+from ..models.hot_swap import HotSwap
 from .errors import ApiError
 from .guard import Caller
 from .metrics import ServerMetrics
@@ -62,9 +64,11 @@ class Service:
 
         Raises:
             ApiError: There is no model of this name (404).
-            ModelNotReadyError: It is still loading.
+            ModelNotReadyError: It is still loading, or another takes longer than a request may to replace it.
         """
         model = await self._when_ready(self.parts.model)
+        if isinstance(model, HotSwap):
+            await self._when_replaced(model)
         if name not in (model.name, ANY_MODEL):
             raise model_not_found(name)
         return model
@@ -92,6 +96,14 @@ class Service:
             except ModelNotReadyError:
                 await asyncio.sleep(LOADING_POLL_S)
         return part()
+
+    async def _when_replaced(self, model: HotSwap) -> None:
+        """Wait while one model makes room for the next, without taking a thread."""
+        deadline = time.monotonic() + self.settings.deadline_s
+        while (state := model.state).stage == "between":
+            if time.monotonic() > deadline:
+                raise ModelNotReadyError(f"The model is being replaced: {state.detail}.", hint="Ask again.")
+            await asyncio.sleep(LOADING_POLL_S)
 
     def close(self) -> None:
         """Let the threads go; what runs in them ends by itself."""

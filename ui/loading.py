@@ -20,8 +20,11 @@ _NAMES = {"model": "language model", "embedder": "search model"}
 
 
 def show(front: FrontDoor) -> None:
-    """Show what is still loading or has failed; nothing once all is ready."""
+    """Show what is still loading or has failed; once all is ready, at most a word on a replacement."""
     states = front.loading
+    for state in states:
+        if state.state == "ready" and state.detail:  # what becomes of the model that was promoted
+            st.info(plain(state.detail), icon=":material/swap_horiz:")
     if all(state.state == "ready" for state in states):
         st.session_state.pop(_SINCE, None)
         return

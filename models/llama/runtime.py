@@ -26,6 +26,7 @@ import psutil
 from ...core.errors import GenerationError, ModelLoadError, ModelNotReadyError
 from ...core.settings import ModelSettings
 from ...core.types import SamplingParams
+from .adapter import LoraAdapter
 from .batch import LlamaBatch
 from .devices import BYTES_PER_ELEMENT, choose_gpu_layers
 from .library import AbortFlag, LogMessages, check_magic, default_threads, llama_api
@@ -44,10 +45,12 @@ class LlamaRuntime:
         path: The GGUF file.
         settings: Window, threads, batch, graphics cards, KV cache.
         n_seq: Sequences the KV cache can tell apart.
+        adapter: A LoRA adapter that acts on the model; None for the bare model.
         on_progress: Called with the share loaded, 0 to 1.
 
     Raises:
-        ModelLoadError: The file is missing, damaged, of an unknown architecture, or memory does not suffice.
+        ModelLoadError: The file is missing, damaged, of an unknown architecture, memory does not suffice, or
+            the adapter does not fit the model.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LlamaRuntime:
         settings: ModelSettings,
         *,
         n_seq: int,
+        adapter: LoraAdapter | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self._api: Any = llama_api()
@@ -73,6 +77,8 @@ class LlamaRuntime:
         self.n_batch = min(settings.n_batch, self.n_ctx)
         self.num_cells = self._choose_cells()
         self._context = self._make_context(path)
+        if adapter is not None:
+            self._add(adapter)
         self.num_cells = int(self._api.llama_n_ctx(self._context))  # llama.cpp rounds up
         self._memory = self._api.llama_get_memory(self._context)
         self._abort_flag = AbortFlag(self._api, self._context)
@@ -255,6 +261,14 @@ class LlamaRuntime:
                 hint="It may be damaged, or of an architecture this llama.cpp doesn't know; pull it again.",
             )
         return model
+
+    def _add(self, adapter: LoraAdapter) -> None:
+        try:
+            loaded = adapter.load(self._api, self._model, self._messages)
+            adapter.switch_on(self._api, self._context, loaded)
+        except ModelLoadError:
+            self.close()
+            raise
 
     @property
     def max_idle_cells(self) -> int:

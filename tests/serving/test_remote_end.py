@@ -189,7 +189,7 @@ def test_the_server_in_front_comes_back_with_the_one_behind(serve: Any, join: An
         wait_until(lambda: ls.loading[0].state == "failed")
         with pytest.raises(ModelNotReadyError, match="can't be reached"):
             parts.model()
-        ls.settings = load_settings(home=tmp_path, model={"name": good})
+        ls._engine._settings = load_settings(home=tmp_path, model={"name": good})
         wait_until(lambda: parts.loading()[0].state == "ready")
         assert text_of(parts.model().submit([Message("user", "Hi")])) == "Back."
 

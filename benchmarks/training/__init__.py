@@ -1,0 +1,1 @@
+"""Fine-tuning here beside a plain script of TRL and peft, on the same data."""
