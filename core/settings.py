@@ -266,9 +266,14 @@ class Settings(BaseSettings):
         return self.retrieval.library_dir or self.home / "library"
 
     @property
+    def cache_dir(self) -> Path:
+        """Folder of what can be made again, shared by all data folders of this user."""
+        return Path(platformdirs.user_cache_dir("localsmith", appauthor=False))
+
+    @property
     def sandbox_cache_dir(self) -> Path:
-        """Folder of the compiled sandbox, shared by all data folders of this user."""
-        return Path(platformdirs.user_cache_dir("localsmith", appauthor=False)) / "sandbox"
+        """Folder of the compiled sandbox."""
+        return self.cache_dir / "sandbox"
 
     @property
     def conversations_path(self) -> Path:

@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -136,7 +137,7 @@ def load_vocabulary(base: Base, template: TemplateChoice = "model") -> TrainingV
     if not vocabulary.template:
         raise TrainingError(
             f"{base.name} has no chat template, so nobody knows how its prompts are to look.",
-            hint="Use a base that was tuned to chat, or train with the template ChatML: --chat-template chatml.",
+            hint="Use a base that was tuned to chat, or train with ChatML: --chat-template chatml.",
         )
     return vocabulary
 
@@ -172,9 +173,14 @@ def _transformers() -> Any:
     try:
         import peft  # noqa: F401
         import transformers
+        from transformers.utils import logging
     except ImportError as exc:
         raise TrainingError(
             "Training needs more packages than the chat.",
             hint="Install them: pip install 'localsmith[train]'.",
         ) from exc
+    # They draw bars of their own and warn of what they will rename.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
     return transformers

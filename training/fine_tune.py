@@ -30,7 +30,7 @@ from .comparison import Comparison, OnStage
 from .config import SftConfig
 from .data.rows import TrainingRow
 from .data.versions import load_version
-from .evaluation_rows import EvaluationFile, comparison_rows
+from .evaluation_rows import ComparisonRows, EvaluationFile, comparison_rows
 from .export.export import Exported, VerifyRow, export
 from .methods.method import count_parameters
 from .runs.run_folder import RunFolder
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # Both models read these before a file is handed over; more add time and little else.
 _NUM_VERIFY_ROWS = 8
+# Training rows from which it is measured which weights matter, for the coarser quantizations.
+_NUM_IMATRIX_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def fine_tune(
     figures |= {"num_train": len(chosen.train), "num_given_away": chosen.num_given_away}
     name = ""
     if trained.method.can_be_exported:
-        exported = _export(settings, run, plan, base, trained, chosen.held_out, tell)
+        exported = _export(settings, run, plan, base, trained, chosen, tell)
         figures |= {"export_agreement": exported.verification.value}
         figures |= comparison.completions_of_file(exported.model.path, settings)
         name = _register(settings, run, plan, base, exported, figures)
@@ -195,21 +197,25 @@ def _export(
     plan: FineTuningPlan,
     base: Base,
     trained: Trained,
-    rows: Sequence[TrainingRow],
+    rows: ComparisonRows,
     tell: OnStage,
 ) -> Exported:
     """Write the GGUF file into the run's folder, checked against the trained model."""
-    template = ChatTemplate(load_vocabulary(base, plan.sft.template))
+    vocabulary = load_vocabulary(base, plan.sft.template)
+    template = ChatTemplate(vocabulary)
+    is_coarse = plan.quantization in ("Q5_K_M", "Q4_K_M")
     return export(
         trained.model,
         base.path,
         run.path / "export",
         plan.quantization,
-        [VerifyRow(template.text(row.prompt), row.completion) for row in rows[:_NUM_VERIFY_ROWS]],
+        [VerifyRow(template.text(row.prompt), row.completion) for row in rows.held_out[:_NUM_VERIFY_ROWS]],
         lambda stage, share: tell(f"export: {stage}", round(100 * share), 100, ""),
         name=plan.name,
         run=run.run_id,
-        cache=settings.models_dir,
+        template=vocabulary.template if plan.sft.template != "model" else "",
+        imatrix_texts=[row.text for row in rows.train[:_NUM_IMATRIX_ROWS]] if is_coarse else (),
+        cache=settings.cache_dir,
     )
 
 

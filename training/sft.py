@@ -28,6 +28,10 @@ from .bases import Base, load_trainable, load_vocabulary
 from .config import SftConfig
 from .data.rows import TrainingRow
 from .encoding import EncodedRow, Encoder, OnEncoded
+from .estimate.allocator import give_freed_memory_back
+from .estimate.sft_plan import sft_plan
+from .estimate.shape import read_shape
+from .estimate.verdict import check_fits, this_cpu, this_gpu
 from .methods.method import Method, ParameterCount, count_parameters
 from .methods.registry import method_of
 from .row_order import row_order
@@ -85,13 +89,16 @@ def train(
 
     Raises:
         DatasetError: A row can't be used.
-        TrainingError: The method does not fit the base, or the loss is no number any more.
+        TrainingError: There is not enough memory, the method does not fit the base, or the loss is no number
+            any more.
         StorageError: The disk is full; the last whole checkpoint is kept.
     """
     from .watcher import Watcher
 
+    give_freed_memory_back()
     method = method_of(config.method, config.method_options)
     encoded = encode(config, base, rows, on_encoded)
+    _check_memory(config, base, encoded)
     _seed(config.seed)
     model = method.prepare(load_trainable(base, config.precision))
     parameters = count_parameters(model)
@@ -116,6 +123,28 @@ def encode(
     """Return the rows in the base's tokens; see `Encoder.encode_all`."""
     vocabulary = load_vocabulary(base, config.template)
     return Encoder(vocabulary, config.max_tokens, config.long_rows).encode_all(rows, on_encoded)
+
+
+def _check_memory(config: SftConfig, base: Base, rows: Sequence[EncodedRow]) -> None:
+    """Refuse a run that would not fit, and say what would; see `check_fits`."""
+    is_on_gpu = _is_on_gpu(config)
+    shape = read_shape(base.path)
+    longest = sorted(rows, key=lambda row: len(row.tokens))[-config.micro_batch_size :]
+    num_labels = len(longest) * (2 + max(row.num_completion for row in longest))
+    plan = sft_plan(
+        config,
+        shape,
+        "cuda" if is_on_gpu else "cpu",
+        max_tokens=len(longest[-1].tokens),
+        num_label_tokens=num_labels,
+    )
+    check_fits(shape, plan, this_gpu() if is_on_gpu else this_cpu())
+
+
+def _is_on_gpu(config: SftConfig) -> bool:
+    import torch
+
+    return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
 
 
 def load_trained(run: RunFolder, config: SftConfig, base: Base) -> tuple[Any, Method]:

@@ -1,7 +1,7 @@
 """Speed and memory of fine-tuning, ours and TRL's in turn, and what a whole run brings.
 
 Each round runs both sides, each in a process of its own; the figures are ratios of medians. With `--run NAME`
-the figures of a finished `localsmith train sft` stand beside them: how much better the model is than its base.
+the figures of a finished `localsmith train sft` stand beside them: how much better it is than its base.
 
 Example: `python -m benchmarks.training --data dialogsum/dev.jsonl --rounds 5 --run dialogues`
 """
