@@ -55,7 +55,7 @@ def sft(
         str | None, typer.Option("--task", help="Template that turns the files' fields into prompts.")
     ] = None,
     wording: Annotated[str, typer.Option(help="One wording a row, all of them, or one by its name.")] = "one",
-    epochs: Annotated[float, typer.Option(help="Times that every row is seen.")] = 2.0,
+    epochs: Annotated[float, typer.Option(help="Times that every row is seen.")] = 1.0,
     max_steps: Annotated[int, typer.Option(min=0, help="Optimizer steps at most; 0 by --epochs.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of an optimizer step.")] = 8,
     micro_batch_size: Annotated[int, typer.Option(min=1, help="Rows computed at once.")] = 4,

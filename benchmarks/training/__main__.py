@@ -19,7 +19,14 @@ from typing import Any
 
 from localsmith.core.settings import load_settings
 from localsmith.evaluation.results import write_results
+from localsmith.training.bases import find_base, load_vocabulary
+from localsmith.training.data.versions import load_version
+from localsmith.training.evaluation_rows import comparison_rows
+from localsmith.training.fine_tune import FineTuningPlan
+from localsmith.training.held_out import overlap_on
 from localsmith.training.runs.run_folder import open_run
+from localsmith.training.sft import load_trained
+from localsmith.training.writers import TrainerWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "training.json"
@@ -80,6 +87,24 @@ def gain(run_id: str) -> dict[str, float]:
     return figures
 
 
+def by_the_trainer(run_id: str) -> dict[str, float]:
+    """Let the trainer's own model write what the served file has written, and compare their ROUGE-L."""
+    settings = load_settings()
+    run = open_run(settings.runs_dir, run_id)
+    plan = FineTuningPlan.from_json(run.config)
+    base = find_base(settings, plan.sft.base)
+    version = load_version(settings.home, plan.sft.data_version)
+    rows = comparison_rows(version, plan.evaluation, plan.num_evaluated).held_out
+    model, _ = load_trained(run, plan.sft, base)
+    vocabulary = load_vocabulary(base, plan.sft.template)
+    scores = overlap_on(rows, TrainerWriter(model, vocabulary, plan.max_completion_tokens))
+    served = dict(run.state.figures or {})["rouge_l_after"]
+    return {
+        "rouge_l_trainer": scores["rouge_l"],
+        "rouge_l_served_minus_trainer": served - scores["rouge_l"],
+    }
+
+
 def main() -> None:
     """Run the benchmark and write its results; figures that are not measured now are kept."""
     options = arguments()
@@ -92,13 +117,18 @@ def main() -> None:
         figures |= ratios
         details |= {"rounds": rounds, "base": options.base, "steps": options.steps, "batch": options.batch}
     if options.run:
-        figures |= gain(options.run)
+        figures |= gain(options.run) | by_the_trainer(options.run)
         details["run"] = open_run(load_settings().runs_dir, options.run).config
     command = f"python -m benchmarks.training --rounds {options.rounds}" + f" --run {options.run}" * bool(
         options.run
     )
     write_results(RESULTS, figures, command=command, details=details)
-    for name in ("tokens_per_s_vs_trl", "peak_memory_vs_trl", "rouge_l_gain_points"):
+    for name in (
+        "tokens_per_s_vs_trl",
+        "peak_memory_vs_trl",
+        "rouge_l_gain_points",
+        "rouge_l_served_minus_trainer",
+    ):
         if name in figures:
             print(f"{name}: {figures[name]:.3f}")
 

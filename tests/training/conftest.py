@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,17 @@ def save_tiny_model(folder: Path, texts: Sequence[str], template: str | None = C
         eos_token_id=2,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep PyTorch to one thread: models this small are slower on two, and other tests run beside these."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

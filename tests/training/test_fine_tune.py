@@ -40,6 +40,8 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of its own."""
     monkeypatch.setenv("LOCALSMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOCALSMITH_MODEL__N_THREADS", "1")
+    monkeypatch.setenv("LOCALSMITH_MODEL__N_CTX", "1024")
     return tmp_path / "home"
 
 

@@ -61,7 +61,9 @@ def _with_method(plan: TrainingPlan, method: Method, shape: ModelShape) -> Train
         case FullFineTuning():
             return dataclasses.replace(plan, method="full")
         case SelectiveFineTuning():
-            return dataclasses.replace(plan, method=method.which, num_trained_layers=method.num_layers)
+            return dataclasses.replace(
+                plan, method=method.which, num_trained_layers=min(method.num_layers, shape.num_layers)
+            )
         case Lora():
             return dataclasses.replace(
                 plan,
