@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import TrainingError
+from ..core.errors import DatasetError, TrainingError
 from ..core.settings import Settings
 from ..models.catalog.lineage import Lineage, Metric
 from ..models.catalog.pull import register_trained
@@ -145,6 +145,11 @@ def fine_tune(
     tell("reading", 0, 1, "")
     chosen = comparison_rows(version, plan.evaluation, plan.num_evaluated)
     tell("reading", 1, 1, f"{chosen.num_given_away} rows left out" if chosen.num_given_away else "")
+    if not chosen.held_out:
+        raise DatasetError(
+            "No row is held out, so nobody could tell whether the trained model is better.",
+            hint="Hold out a larger share (--held-out), or give a file to compare on (--evaluation).",
+        )
     trained = _train(run, plan, base, chosen.train, tell, cancel)
     if trained.is_stopped:
         return FineTuned(run.run_id, "", True, trained.figures, str(trained.parameters))

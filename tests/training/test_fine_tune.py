@@ -161,6 +161,7 @@ def test_training_rows_that_stand_in_the_evaluation_file_are_left_out(
         (["--set", "rank=eight"], "rank=eight"),
         (["--batch-size", "6"], "multiple of micro_batch_size"),
         (["--max-tokens", "5"], "are longer than 5 tokens"),
+        (["--held-out", "0"], "No row is held out"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_trained(
