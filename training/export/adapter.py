@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ExportError
+from ..whole_file import whole_file
 from .base_file import BaseFile
 from .gguf_writer import Provenance
 from .lora_folder import LoraFolder
 from .weights import MergedWeights
-from .whole_file import whole_file
 
 # llama.cpp multiplies with these two in ways of their own: by row look-up, and with a tensor of another name.
 _NOT_IN_ADAPTERS = ("token_embd.weight", "output.weight")

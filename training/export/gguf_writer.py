@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ExportError
+from ..whole_file import whole_file
 from .base_file import BaseFile
 from .weights import Weights
-from .whole_file import whole_file
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

@@ -26,8 +26,8 @@ import numpy as np
 from ...core.errors import ExportError, ModelLoadError
 from ...models.llama.batch import LlamaBatch
 from ...models.llama.library import LogMessages, check_magic, default_threads, ggml_library, llama_api
+from ..whole_file import whole_file
 from .layout import Array
-from .whole_file import whole_file
 
 CHUNK_TOKENS = 512  # as llama.cpp's own tool
 _MIN_ROWS = 16  # products with fewer rows are not the prompt's

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import StorageError
+from ..whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,6 @@ class MetricsFile:
             StorageError: The file can't be written.
         """
         kept = [line for line in self.lines() if line.step <= step]
-        unfinished = self._path.with_name(f"{self._path.name}.unfinished")
-        try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                for line in kept:
-                    raw = {"step": line.step, "time": line.time, "values": dict(line.values)}
-                    file.write(json.dumps(raw) + "\n")
-            unfinished.replace(self._path)
-        except OSError as exc:
-            raise StorageError(f"{self._path} can't be written: {exc.strerror}.", "Free some space.") from exc
+        raw = [{"step": line.step, "time": line.time, "values": dict(line.values)} for line in kept]
+        with whole_file(self._path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in raw), encoding="utf-8")

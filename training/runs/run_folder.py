@@ -13,7 +13,6 @@ Example:
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from filelock import FileLock, Timeout
 
 from ...core.errors import StorageError, TrainingError
+from ..whole_file import whole_file
 from .metrics import MetricsFile
 
 if TYPE_CHECKING:
@@ -250,16 +250,8 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         StorageError: It can't be written.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as exc:
-        unfinished.unlink(missing_ok=True)
-        raise StorageError(f"{path} can't be written: {exc.strerror}.", hint="Free some space.") from exc
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _unknown_run(run_id: str, runs_dir: Path) -> TrainingError:

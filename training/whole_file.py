@@ -1,6 +1,6 @@
 """A file that appears whole or not at all.
 
-Place in the data's way: every writer of this folder writes into the path it gets from `whole_file`.
+Place in the data's way: the writers of runs and exports write into the path it gets from `whole_file`.
 
 Example:
     >>> import pathlib, tempfile
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...core.errors import StorageError
+from ..core.errors import StorageError
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         # numpy reports a short write without an error number
         raise StorageError(
             f"{target} can't be written: {exc.strerror or exc}.",
-            "Free some space, or export into a folder on another disk.",
+            "Free some space, or write to another disk.",
         ) from exc
     finally:
         partial.unlink(missing_ok=True)
