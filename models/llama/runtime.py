@@ -31,6 +31,7 @@ from .batch import LlamaBatch
 from .devices import BYTES_PER_ELEMENT, choose_gpu_layers
 from .library import AbortFlag, LogMessages, check_magic, default_threads, llama_api
 from .sampler import CandidateChain, GrammarMatcher
+from .tokens import token_text, tokenize
 
 NO_KV_SLOT = 1
 ABORTED = 2
@@ -96,8 +97,8 @@ class LlamaRuntime:
         self.template: str = template.decode("utf-8") if template else ""
         """The chat template of the GGUF, Jinja source; "" where it has none."""
         self.bos_token = int(self._api.llama_vocab_bos(self._vocab))
-        self.bos_text = self._special_text(self.bos_token)
-        self.eos_text = self._special_text(self._api.llama_vocab_eos(self._vocab))
+        self.bos_text = token_text(self._api, self._vocab, self.bos_token)
+        self.eos_text = token_text(self._api, self._vocab, self._api.llama_vocab_eos(self._vocab))
         self.adds_bos = bool(self._api.llama_vocab_get_add_bos(self._vocab))
         """Whether the model expects a beginning-of-sequence token before every prompt."""
 
@@ -114,15 +115,8 @@ class LlamaRuntime:
         Raises:
             ModelNotReadyError: The model has been closed.
         """
-        raw = text.encode("utf-8", errors="replace")
-        size = len(raw) + 8
-        while True:
-            buffer = (self._api.llama_token * size)()
-            with self._open_vocab() as vocab:
-                count = self._api.llama_tokenize(vocab, raw, len(raw), buffer, size, False, parse_special)
-            if count >= 0:
-                return list(buffer[:count])
-            size = -count
+        with self._open_vocab() as vocab:
+            return tokenize(self._api, vocab, text, parse_special=parse_special)
 
     def piece(self, token: int) -> bytes:
         """Return the bytes that a token stands for; control tokens stand for none."""
@@ -311,9 +305,3 @@ class LlamaRuntime:
                 hint="Lower model.n_ctx or model.kv_cells, or use a smaller model.",
             )
         return context
-
-    def _special_text(self, token: int) -> str:
-        if token < 0:
-            return ""
-        raw = self._api.llama_vocab_get_text(self._vocab, token)
-        return raw.decode("utf-8", errors="replace") if raw else ""

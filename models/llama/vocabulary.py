@@ -17,6 +17,7 @@ from typing import Any
 
 from ...core.errors import ModelLoadError, ModelNotReadyError
 from .library import LogMessages, check_magic, llama_api
+from .tokens import token_text, tokenize
 
 
 class LlamaVocabulary:
@@ -46,8 +47,8 @@ class LlamaVocabulary:
         self.n_vocab: int = self._api.llama_vocab_n_tokens(self._vocab)
         self.template: str = template.decode("utf-8") if template else ""
         self.bos_token = int(self._api.llama_vocab_bos(self._vocab))
-        self.bos_text = self._text(self.bos_token)
-        self.eos_text = self._text(self._api.llama_vocab_eos(self._vocab))
+        self.bos_text = token_text(self._api, self._vocab, self.bos_token)
+        self.eos_text = token_text(self._api, self._vocab, self._api.llama_vocab_eos(self._vocab))
         self.adds_bos = bool(self._api.llama_vocab_get_add_bos(self._vocab))
 
     def __enter__(self) -> LlamaVocabulary:
@@ -73,14 +74,7 @@ class LlamaVocabulary:
         Raises:
             ModelNotReadyError: The vocabulary has been closed.
         """
-        raw = text.encode("utf-8", errors="replace")
-        size = len(raw) + 8
-        while True:
-            buffer = (self._api.llama_token * size)()
-            count = self._api.llama_tokenize(self._open, raw, len(raw), buffer, size, False, parse_special)
-            if count >= 0:
-                return list(buffer[:count])
-            size = -count
+        return tokenize(self._api, self._open, text, parse_special=parse_special)
 
     def text(self, tokens: list[int]) -> str:
         """Return the text of tokens; control tokens stand for none."""
@@ -108,7 +102,3 @@ class LlamaVocabulary:
         if not self._model:
             raise ModelNotReadyError("The vocabulary has been closed.")
         return self._vocab
-
-    def _text(self, token: int) -> str:
-        raw = self._api.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
-        return raw.decode("utf-8", errors="replace") if raw else ""
