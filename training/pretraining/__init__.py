@@ -1,0 +1,1 @@
+"""The parts of pre-training: settings, texts, vocabulary, blocks, model classes, held-out loss."""
