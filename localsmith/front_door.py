@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .retrieval.library import Library
     from .retrieval.parser_process import ParserProcess
     from .strategies import Strategies
+    from .training_runs import TrainingRuns
 
 
 LOADING_POLL_S = 0.1
@@ -352,6 +353,13 @@ class Localsmith:
         from .core.conversations import ConversationStore
 
         return ConversationStore(self.settings.conversations_path, self.settings.retrieval.undo_days)
+
+    @cached_property
+    def training_runs(self) -> TrainingRuns:
+        """What trains models for the chat: checks, runs, promotions."""
+        from .training_runs import TrainingRuns
+
+        return TrainingRuns(self.settings)
 
     @property
     def loading(self) -> list[LoadingState]:

@@ -90,12 +90,20 @@ def main(front_door_factory: Callable[[], FrontDoor] = local_front_door) -> None
 
         memory.render(_services(front_door_factory).front)
 
+    def training_page() -> None:
+        from localsmith.ui import training
+
+        training.render(_services(front_door_factory).front)
+
     pages = {
         "chat": st.Page(chat_page, title="Chat", icon=":material/chat:", url_path="chat", default=True),
         "documents": st.Page(
             documents_page, title="Documents", icon=":material/folder_open:", url_path="documents"
         ),
         "memory": st.Page(memory_page, title="Memory", icon=":material/bookmark:", url_path="memory"),
+        "training": st.Page(
+            training_page, title="Training", icon=":material/model_training:", url_path="training"
+        ),
         "traces": st.Page(traces_page, title="Traces", icon=":material/timeline:", url_path="traces"),
     }
     page = st.navigation(list(pages.values()), position="hidden")

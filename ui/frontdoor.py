@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.conversations import ConversationStore
     from ..core.settings import Settings
     from ..retrieval.library import Library
+    from ..training_runs import TrainingRuns
 
 
 class FrontDoor(Protocol):
@@ -37,6 +38,11 @@ class FrontDoor(Protocol):
     @property
     def library(self) -> Library:
         """The document library."""
+        ...
+
+    @property
+    def training_runs(self) -> TrainingRuns:
+        """Training: checks, runs, promotions."""
         ...
 
     @property

@@ -49,6 +49,8 @@ from localsmith.core.types import (
 from localsmith.models.embedding.fake import HashingEmbedder
 from localsmith.retrieval.library import Library
 
+from localsmith.training_runs import TrainingRuns
+
 HOSTILE = (
     "<img src=x onerror=\"window.hacked='img'\"><script>window.hacked='script'</script>\n\n"
     "![inline](http://192.0.2.1/inline.png) ![ref][r] ![short]\n\n"
@@ -85,6 +87,10 @@ class ScriptedFrontDoor:
     @cached_property
     def library(self) -> Library:
         return Library(self.settings.library_dir, HashingEmbedder(), self.settings.retrieval)
+
+    @cached_property
+    def training_runs(self) -> TrainingRuns:
+        return TrainingRuns(self.settings)
 
     @property
     def loading(self) -> list[ScriptedLoading]:

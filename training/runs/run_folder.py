@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -26,7 +27,9 @@ from filelock import FileLock, Timeout
 
 from ...core.errors import StorageError, TrainingError
 from ..whole_file import whole_file
+from .holder import forget_holder, note_holder
 from .metrics import MetricsFile
+from .stages import StageFile
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 RunStatus: TypeAlias = Literal["running", "interrupted", "stopped", "failed", "finished"]
 
 CONFIG_FILE, STATE_FILE, METRICS_FILE, LOCK_FILE = "run.json", "state.json", "metrics.jsonl", "run.lock"
+STAGE_FILE = "stage.json"
+# Who only looks whether a run is held takes its lock for a moment.
+_LOOK_S = 0.2
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 
 
@@ -47,6 +53,7 @@ class RunState:
         step: Optimizer steps done.
         num_steps: Steps in all; 0 before that is known.
         error: What went wrong, for people; "".
+        hint: What to do about it, for people; "".
         figures: What the run came to; empty before it is finished.
         updated_at: Seconds since the epoch.
     """
@@ -57,6 +64,7 @@ class RunState:
     error: str = ""
     figures: Mapping[str, float] | None = None
     updated_at: float = 0.0
+    hint: str = ""
 
 
 class RunFolder:
@@ -68,6 +76,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         metrics: The numbers logged so far.
+        stages: What is being done.
 
     Raises:
         TrainingError: There is no run in this folder, or its config is damaged.
@@ -76,7 +85,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics = MetricsFile(path / METRICS_FILE)
-        self._lock = FileLock(path / LOCK_FILE, timeout=0)
+        self.stages = StageFile(path / STAGE_FILE)
+        self._lock = FileLock(path / LOCK_FILE, timeout=_LOOK_S)
         try:
             content = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
             self.kind: str = content["kind"]
@@ -154,6 +164,8 @@ class RunFolder:
                 f"The run {self.run_id} is being trained by another process.",
                 hint="Wait for it, or stop that process first.",
             ) from exc
+        self.stages.clear()
+        note_holder(self.path, os.getpid())
         return self
 
     def __exit__(
@@ -167,8 +179,9 @@ class RunFolder:
             if error is not None and self.state.status != "finished":
                 status: RunStatus = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
                 said = "" if status == "stopped" else str(error) or type(error).__name__
-                self._change(status, error=said)
+                self._change(status, error=said, hint=getattr(error, "hint", ""))
         finally:
+            forget_holder(self.path)
             self._lock.release()
 
     @property
@@ -207,9 +220,15 @@ class RunFolder:
         with self:
             shutil.rmtree(self.path)
 
-    def _change(self, status: RunStatus, error: str = "", figures: Mapping[str, float] | None = None) -> None:
+    def _change(
+        self,
+        status: RunStatus,
+        error: str = "",
+        figures: Mapping[str, float] | None = None,
+        hint: str = "",
+    ) -> None:
         before = self.state
-        self.write_state(RunState(status, before.step, before.num_steps, error, figures))
+        self.write_state(RunState(status, before.step, before.num_steps, error, figures, hint=hint))
 
     def _is_held(self) -> bool:
         if self._lock.is_locked:
