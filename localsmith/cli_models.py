@@ -262,12 +262,19 @@ def _rows(settings: Settings) -> tuple[list[_Row], str, list[str]]:
 
 @contextmanager
 def _progress_bar(model: str) -> Iterator[OnPullProgress]:
-    """Show bytes, rate and time left on standard error."""
+    """Show bytes, rate and time left on standard error; without a terminal, a line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
+    from .stage_progress import StageLines
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        lines = StageLines(lambda line: console.print(line, markup=False, soft_wrap=True))
+        yield lambda progress: lines.show(f"pulling {model}", 0, 0, _transfer(progress))
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(f"Looking for {model}", total=None, words="")
 
         def show(progress: PullProgress) -> None:

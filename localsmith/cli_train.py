@@ -1,4 +1,4 @@
-"""The commands that train: `localsmith train sft | resume | list | show | delete`.
+"""The commands that train: `localsmith train sft | resume`, and beside them `data`, `estimate` and the runs.
 
 Place in the data's way: words in -> a data version and a run -> `training.fine_tune`, whose stages are shown
 with the time left -> a model in the catalog. Ctrl-C stops after the step at hand; `resume` goes on.
@@ -17,66 +17,77 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import (
+    cli_pretrain,
+    cli_train_data,
+    cli_train_estimate,
+    cli_train_options,
+    cli_train_processes,
+    cli_train_runs,
+)
+from .training.runs.kinds import PRETRAIN
+
 if TYPE_CHECKING:
     from .core.settings import Settings
-    from .training.data.versions import DataVersion
     from .training.fine_tune import FineTuned
     from .training.runs.run_folder import RunFolder
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
-FEEDBACK = "feedback"
-"""What --data names instead of a file for what people said in the chat."""
 
 app = typer.Typer(help="Train the model that serves you.", no_args_is_help=True)
-
-RunId = Annotated[str, typer.Argument(help="Name of the run; `localsmith train list` shows all.")]
+app.command()(cli_train_data.data)
+app.command()(cli_train_estimate.estimate)
+app.command()(cli_pretrain.pretrain)
 
 
 @app.command()
 def sft(
-    base: Annotated[
-        str,
-        typer.Option(help="An installed model, a GGUF file, a Hugging Face folder, or hub:OWNER/NAME."),
-    ],
-    data: Annotated[
-        list[str],
-        typer.Option(help=f"JSON Lines or CSV files of examples, or {FEEDBACK} for the chat's; repeat."),
-    ],
-    method: Annotated[
-        str, typer.Option(help="lora, full, selective, bottleneck, ia3, prompt or prefix.")
-    ] = "lora",
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A setting of the method, such as rank=8; repeat.", metavar="NAME=VALUE"),
-    ] = None,
+    base: cli_train_options.Base,
+    data: cli_train_data.Data = None,
+    recipe: cli_train_data.RecipePath = None,
+    method: cli_train_options.Method = "lora",
+    options: cli_train_options.MethodOptions = None,
     name: Annotated[str | None, typer.Option(help="Name of the run and of the trained model.")] = None,
-    template: Annotated[
-        str | None, typer.Option("--task", help="Template that turns the files' fields into prompts.")
-    ] = None,
-    wording: Annotated[str, typer.Option(help="One wording a row, all of them, or one by its name.")] = "one",
+    template: cli_train_data.Template = None,
+    wording: cli_train_data.Wording = "one",
+    languages: cli_train_data.Languages = None,
+    min_words: cli_train_data.MinWords = None,
+    max_words: cli_train_data.MaxWords = None,
+    min_tokens: cli_train_data.MinTokens = None,
+    personal_data: cli_train_data.PersonalData = None,
+    drop_toxic: cli_train_data.DropToxic = False,
+    near_duplicates: cli_train_data.NearDuplicates = None,
+    drop_strangest: cli_train_data.Strangest = None,
+    drop_plainest: cli_train_data.Plainest = None,
+    caps: cli_train_data.Caps = None,
+    weights: cli_train_data.Weights = None,
+    held_out: cli_train_data.HeldOut = None,
     epochs: Annotated[float, typer.Option(help="Times that every row is seen.")] = 1.0,
     max_steps: Annotated[int, typer.Option(min=0, help="Optimizer steps at most; 0 by --epochs.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows of an optimizer step.")] = 8,
-    micro_batch_size: Annotated[int, typer.Option(min=1, help="Rows computed at once.")] = 4,
-    max_tokens: Annotated[int, typer.Option(min=2, help="Most tokens of a row.")] = 1024,
+    batch_size: cli_train_options.BatchSize = 8,
+    micro_batch_size: cli_train_options.MicroBatchSize = 4,
+    max_tokens: cli_train_options.MaxTokens = 1024,
     long_rows: Annotated[str, typer.Option(help="Longer rows: refuse, or drop and count them.")] = "refuse",
     learning_rate: Annotated[float, typer.Option(min=0.0, help="0 for the method's own.")] = 0.0,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Compute activations again, to save memory.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    checkpointing: cli_train_options.Checkpointing = False,
+    device: cli_train_options.Device = "auto",
+    parallel: cli_train_processes.Parallel = "none",
+    processes: cli_train_processes.Processes = 1,
+    later: cli_train_processes.Later = False,
     chat_template: Annotated[
         str, typer.Option(help="model for the base's own, chatml where it has none.")
     ] = "model",
     quantization: Annotated[str, typer.Option(help="F16, Q8_0, Q5_K_M or Q4_K_M.")] = "Q8_0",
-    held_out: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of the rows held out.")] = 0.1,
     evaluation: Annotated[
         Path | None, typer.Option(help="File to compare base and trained model on; else the held-out rows.")
     ] = None,
     num_evaluated: Annotated[int, typer.Option(min=1, help="Rows of it at most.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of data, order and added weights.")] = 7,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of data, order and added weights; else the recipe's.  [default: 7]"),
+    ] = None,
 ) -> None:
     """Fine-tune a model.
 
@@ -87,16 +98,38 @@ def sft(
     from .core.logs import log_to_file
     from .core.settings import load_settings
     from .training.config import SftConfig
-    from .training.evaluation_rows import EvaluationFile
+    from .training.evaluation_rows import EvaluationFile, check_held_out
     from .training.fine_tune import FineTuningPlan
     from .training.methods.registry import method_of, options_of
     from .training.runs.run_folder import RunFolder
+    from .training_terminal import print_report
 
     settings = load_settings()
     log_to_file(settings)
-    chosen = method_of(method, _pairs(options or []))
-    _pull_base(settings, base)
-    version = _prepare(settings, data, template, wording, held_out, seed)
+    cli_train_processes.check_launch(parallel, processes)
+    if (made := cli_train_processes.run_of_first(settings, device)) is not None:
+        _run(settings, made)
+        return
+    chosen = method_of(method, cli_train_options.pairs(options or []))
+    cli_train_options.pull_base(settings, base)
+    filters = cli_train_data.filter_options(
+        languages=languages,
+        min_words=min_words,
+        max_words=max_words,
+        min_tokens=min_tokens,
+        personal_data=personal_data,
+        drop_toxic=drop_toxic,
+        near_duplicates=near_duplicates,
+        drop_strangest=drop_strangest,
+        drop_plainest=drop_plainest,
+    )
+    wanted = cli_train_data.DataOptions(
+        data, recipe, template, wording, held_out, seed, filters, caps, weights
+    )
+    version = cli_train_data.prepare_data(settings, wanted, base)
+    print_report(version)
+    if evaluation is None:
+        check_held_out(version.report.num_held_out)
     try:
         config: dict[str, Any] = {
             "base": base,
@@ -113,12 +146,13 @@ def sft(
             "precision": precision,
             "is_checkpointed": checkpointing,
             "device": device,
+            "parallel": parallel,
             "template": chat_template,
-            "seed": seed,
+            "seed": version.recipe.seed,
         }
         run_name = name or _free_name(settings, f"{_stem(base)}-{method}")
         compared = EvaluationFile(
-            str(evaluation.resolve()) if evaluation else "", template or "", wording, seed
+            str(evaluation.resolve()) if evaluation else "", template or "", wording, version.recipe.seed
         )
         plan = FineTuningPlan(
             SftConfig(**config),
@@ -129,11 +163,16 @@ def sft(
         )
     except ValueError as exc:
         raise ConfigError(str(exc), hint="localsmith train sft --help lists the options.") from exc
-    _run(settings, RunFolder.create(settings.runs_dir, "sft", plan.to_json(), run_name))
+    run = RunFolder.create(settings.runs_dir, "sft", plan.to_json(), run_name)
+    cli_train_processes.tell_others(run)
+    if later:
+        typer.echo(f"Prepared. Begin with: localsmith train resume {run.run_id}")
+        return
+    _run(settings, run, processes)
 
 
 @app.command()
-def resume(run: RunId) -> None:
+def resume(run: cli_train_runs.RunId, processes: cli_train_processes.Processes = 1) -> None:
     """Go on with a run that was stopped, killed or has failed."""
     from .core.logs import log_to_file
     from .core.settings import load_settings
@@ -145,90 +184,25 @@ def resume(run: RunId) -> None:
     if opened.state.status == "finished":
         typer.echo(f"{run} is finished: localsmith train show {run}")
         return
-    _run(settings, opened)
-
-
-@app.command("list")
-def list_all() -> None:
-    """Show all runs, the newest first."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from .core.settings import load_settings
-    from .training.runs.run_folder import list_runs
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("run", "base", "method", "state", "step", "loss"):
-        table.add_column(title, no_wrap=True)
-    for run in list_runs(load_settings().runs_dir):
-        state = run.state
-        losses = run.metrics.series("loss")
-        table.add_row(
-            run.run_id,
-            Path(str(run.config.get("sft", {}).get("base", ""))).name,
-            str(run.config.get("sft", {}).get("method", "")),
-            state.status,
-            f"{state.step} of {state.num_steps}" if state.num_steps else "",
-            f"{losses[-1][1]:.3f}" if losses else "",
-        )
-    Console(highlight=False).print(table)
-
-
-@app.command()
-def show(
-    run: RunId,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
-    """Show a run.
-
-    Its settings, its loss curve and what it came to.
-    """
-    import dataclasses
-    import json as json_module
-
-    from .core.settings import load_settings
-    from .training.runs.run_folder import open_run
-    from .training_terminal import loss_curve, print_comparison
-
-    opened = open_run(load_settings().runs_dir, run)
-    state = opened.state
-    if json:
-        lines = [dataclasses.asdict(line) for line in opened.metrics.lines()]
-        content = {"config": opened.config, "state": dataclasses.asdict(state), "metrics": lines}
-        typer.echo(json_module.dumps(content, indent=1))
+    if opened.kind == PRETRAIN:
+        cli_pretrain.run_pretraining(opened)
         return
-    typer.echo(f"{run}: {state.status}, step {state.step} of {state.num_steps}. {state.error}".rstrip())
-    for key, value in opened.config.get("sft", {}).items():
-        typer.echo(f"  {key}: {value}")
-    if curve := loss_curve(opened.metrics.series("loss")):
-        typer.echo(f"\n{curve}")
-    if state.figures:
-        print_comparison(state.figures)
+    _run(settings, opened, processes)
 
 
-@app.command()
-def delete(run: RunId, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
-    """Delete a run with its checkpoints.
-
-    The model that it put into the catalog stays.
-    """
-    from .core.settings import load_settings
-    from .training.runs.run_folder import open_run
-
-    opened = open_run(load_settings().runs_dir, run)
-    if not yes:
-        typer.confirm(f"Delete the run {run} with its checkpoints?", abort=True)
-    opened.delete()
-    typer.echo(f"{run} is deleted.")
+app.command("list")(cli_train_runs.list_all)
+app.command()(cli_train_runs.show)
+app.command()(cli_train_runs.delete)
 
 
-def _run(settings: Settings, run: RunFolder) -> None:
+def _run(settings: Settings, run: RunFolder, processes: int = 1) -> None:
     """Train with the stages shown; Ctrl-C stops after the step at hand."""
-    from .training.fine_tune import fine_tune
-    from .training_terminal import print_comparison, stages
+    from .training_terminal import print_comparison
 
-    with stages() as on_stage, _ctrl_c() as cancel, run:
-        tuned = fine_tune(settings, run, on_stage=on_stage, cancel=cancel)
+    with _ctrl_c() as cancel:
+        tuned = cli_train_processes.carry_out(settings, run, processes, cancel)
+    if tuned is None:
+        return
     if tuned.is_stopped:
         typer.secho(f"Stopped. It goes on with: localsmith train resume {run.run_id}", fg="yellow", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -261,54 +235,6 @@ def _ctrl_c() -> Iterator[threading.Event]:
         yield cancel
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _prepare(
-    settings: Settings, data: list[str], template: str | None, wording: str, held_out: float, seed: int
-) -> DataVersion:
-    """Make a data version of files and feedback, and say what was dropped."""
-    from .core.conversations import ConversationStore
-    from .training.data.prepare import prepare
-    from .training.data.recipe import Recipe
-    from .training.data.sources import FeedbackSource, FileSource, Source
-    from .training.data.task_template import load_template
-    from .training_terminal import print_report, stages
-
-    loaded = load_template(template) if template else None
-    sources: list[Source] = [
-        FeedbackSource(ConversationStore(settings.conversations_path).feedback.all())
-        if name == FEEDBACK
-        else FileSource(Path(name), template=loaded, wording=wording)
-        for name in data
-    ]
-    with stages() as on_stage:
-        version = prepare(
-            sources,
-            Recipe(held_out_share=held_out, seed=seed),
-            settings.home,
-            lambda done, total, stage: on_stage(stage, done, total, ""),
-        )
-    print_report(version)
-    return version
-
-
-def _pull_base(settings: Settings, base: str) -> None:
-    """Fetch a base that the catalog knows and that is not here yet."""
-    from .cli_models import pull
-    from .models.catalog.catalog import catalog
-    from .models.catalog.installed import installed
-
-    if base in catalog() and base not in installed(settings):
-        pull(base, None)
-
-
-def _pairs(options: list[str]) -> dict[str, str]:
-    from .core.errors import ConfigError
-
-    pairs = dict(option.partition("=")[::2] for option in options)
-    if wrong := [option for option in options if "=" not in option]:
-        raise ConfigError(f"--set {wrong[0]} makes no sense.", hint="Write NAME=VALUE, such as rank=8.")
-    return pairs
 
 
 def _stem(base: str) -> str:

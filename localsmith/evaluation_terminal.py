@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from .stage_progress import stages
 
 
 def print_figures(figures: Mapping[str, float], names: Sequence[str], title: str) -> None:
@@ -30,11 +31,9 @@ def print_figures(figures: Mapping[str, float], names: Sequence[str], title: str
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with the time left; yield what moves it, called with (done, total)."""
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    """Show how far it is, with the time left; yield what moves it, called with (done, total)."""
+    with stages() as on_stage:
+        yield lambda done, total: on_stage(label, done, total, "")
 
 
 def command_line() -> str:

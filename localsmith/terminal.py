@@ -170,13 +170,15 @@ class SetupBar:
 
 
 def show_ingest(events: Iterable[IngestEvent]) -> tuple[list[Document], int]:
-    """Show a batch of files being added, with a bar and the time left.
+    """Show a batch of files being added, with a bar and the time left; without a terminal, lines.
 
     Returns:
         The documents that are there now, and how many files failed.
     """
     from .retrieval import ingest
+    from .stage_progress import StageLines
 
+    lines = StageLines(lambda line: console.print(line, markup=False, soft_wrap=True))
     documents: list[Document] = []
     num_failed = 0
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -188,6 +190,8 @@ def show_ingest(events: Iterable[IngestEvent]) -> tuple[list[Document], int]:
                     bar.update(task, description=f"Reading {name}", total=None)
                 case ingest.FileEmbedding(name=name, done=done, total=total):
                     bar.update(task, description=f"Embedding {name}", completed=done, total=total)
+                    if not console.is_terminal:
+                        lines.show(f"Embedding {name}", done, total, "")
                 case ingest.FileAdded(document=document):
                     documents.append(document)
                     pages = f"{document.num_pages} pages, " if document.num_pages else ""

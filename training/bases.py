@@ -87,7 +87,7 @@ def load_trainable(base: Base, precision: Precision = "fp32") -> PreTrainedModel
         TrainingError: transformers does not know this architecture, or the extra `train` is not installed.
         ModelLoadError: The files are damaged.
     """
-    transformers = _transformers()
+    transformers = require_transformers()
     import torch
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -169,7 +169,12 @@ def _fetch(repo: str) -> Path:
         ) from exc
 
 
-def _transformers() -> Any:
+def require_transformers() -> Any:
+    """Return the library, told not to print.
+
+    Raises:
+        TrainingError: The extra `train` is not installed.
+    """
     try:
         import peft  # noqa: F401
         import transformers

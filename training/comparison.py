@@ -1,7 +1,7 @@
 """Base and trained model on the same held-out rows: which of them is better, and by how much.
 
-Place in the data's way: `fine_tune` -> `Comparison` -> figures named `..._before` and `..._after`, which
-become the lineage's metrics.
+Place in the data's way: `fine_tune` -> `Comparison` -> figures named `..._before` and `..._after`, and
+`..._error`, the standard error of the change -> `metrics_of` -> the lineage, by which `promote` judges.
 
 Example:
     comparison = Comparison(base, config, rows, max_tokens=128)
@@ -11,16 +11,20 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..core.settings import Settings
+from ..evaluation.overlap import rouge
+from ..evaluation.paired import chance_of, paired_error
+from ..models.catalog.lineage import Metric
 from ..models.engine import Engine
 from .bases import Base, load_trainable, load_vocabulary
 from .config import SftConfig
 from .data.rows import TrainingRow
-from .held_out import loss_on, overlap_on
+from .held_out import losses_on, overlap_on
+from .samples import KeptWriter, Sample, samples_of
 from .sft import encode
 from .writers import EngineWriter, TrainerWriter, Writer
 
@@ -52,9 +56,15 @@ class Comparison:
         self._rows = rows
         self._max_tokens = max_tokens
         self._tell: OnStage = on_stage or (lambda *_: None)
+        self._texts: list[tuple[str, ...]] = [(), ()]  # completions before and after training
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The first held-out rows as both models have written them; empty before they did."""
+        return samples_of(self._rows, *self._texts)
 
     def losses(self, model: Any) -> dict[str, float]:
-        """Return the mean loss of the completions' tokens before and after training.
+        """Return the mean loss of the completions' tokens before and after training, and the change's error.
 
         Args:
             model: The trained model of transformers.
@@ -62,12 +72,17 @@ class Comparison:
         if not self._rows:
             return {}
         encoded = encode(self._config, self._base, self._rows)
-        figures = {}
+        sizes = [row.num_completion for row in encoded]
+        sums = []
         for number, when in enumerate(("before", "after")):
             chosen = load_trainable(self._base, self._config.precision) if when == "before" else model
             show = self._shower("comparing", number, f"loss {when} training")
-            figures[f"held_out_loss_{when}"] = loss_on(encoded, chosen, show)
-        return figures
+            sums.append(losses_on(encoded, chosen, show))
+        return {
+            "held_out_loss_before": sum(sums[0]) / sum(sizes),
+            "held_out_loss_after": sum(sums[1]) / sum(sizes),
+            "held_out_loss_error": paired_error(sums[0], sums[1], sizes),
+        }
 
     def completions_of_trainer(self, model: Any) -> dict[str, float]:
         """Return ROUGE and BLEU before and after training, the latter written by the trainer's model."""
@@ -92,7 +107,14 @@ class Comparison:
         if not self._rows:
             return {}
         figures = {f"{name}_before": value for name, value in before().items()}
-        return figures | {f"{name}_after": value for name, value in after().items()}
+        figures |= {f"{name}_after": value for name, value in after().items()}
+        old, new = (self._rouge_l(texts) for texts in self._texts)
+        return figures | {"rouge_l_error": paired_error(old, new)}
+
+    def _rouge_l(self, texts: Sequence[str]) -> list[float]:
+        """Return ROUGE-L of each row in points, as `overlap_figures` has its mean."""
+        right = [(row.completion, *row.reference) for row in self._rows]
+        return [100 * rouge(text, of_one).rouge_l for text, of_one in zip(texts, right, strict=True)]
 
     def _engine(self, path: Path, settings: Settings, number: int) -> dict[str, float]:
         """Load a file, let it write, and free it."""
@@ -111,9 +133,26 @@ class Comparison:
 
     def _overlap(self, writer: Writer, number: int) -> dict[str, float]:
         when = ("before", "after")[number]
-        return overlap_on(
-            self._rows, writer, self._shower("evaluating", number, f"completions {when} training")
+        kept = KeptWriter(writer)
+        figures = overlap_on(
+            self._rows, kept, self._shower("evaluating", number, f"completions {when} training")
         )
+        self._texts[number] = kept.texts
+        return figures
 
     def _shower(self, stage: str, number: int, words: str) -> Callable[[int, int], None]:
         return lambda done, total: self._tell(stage, number * total + done, 2 * total, words)
+
+
+def metrics_of(figures: Mapping[str, float]) -> tuple[Metric, ...]:
+    """Return the figures by which the model is judged, the one that was trained for first.
+
+    Each may be worse by what chance alone would do to a model as good as its base: see `chance_of`.
+    """
+    metrics = []
+    for name, is_higher_better in (("rouge_l", True), ("held_out_loss", False)):
+        before, after = figures.get(f"{name}_before"), figures.get(f"{name}_after")
+        if before is not None and after is not None:
+            chance = chance_of(figures.get(f"{name}_error", 0.0))
+            metrics.append(Metric(name, before, after, is_higher_better, chance))
+    return tuple(metrics)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from ..core.errors import TrainingError
 from .bases import Precision, TemplateChoice
 from .encoding import LongRows
+from .parallel.ranks import Parallel
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 Schedule: TypeAlias = Literal["cosine", "linear", "constant"]
@@ -33,8 +34,8 @@ class SftConfig:
         method_options: Its settings.
         epochs: Times that every row is seen; fractions are allowed.
         max_steps: Optimizer steps at most; 0 for as many as `epochs` say.
-        batch_size: Rows of an optimizer step.
-        micro_batch_size: Rows that are computed at once; the batch is accumulated from them.
+        batch_size: Rows of an optimizer step, over all processes.
+        micro_batch_size: Rows that a process computes at once; the batch is accumulated from them.
         max_tokens: Most tokens of a row.
         long_rows: What becomes of longer rows.
         learning_rate: Highest learning rate; 0 for the method's own.
@@ -47,6 +48,8 @@ class SftConfig:
         save_every: Optimizer steps between checkpoints; 0 for about ten in a run.
         template: The chat template.
         device: Where it is trained; "auto" for a GPU where there is one.
+        parallel: How several processes share the work: "ddp", each with the whole model, or "fsdp", each
+            with a part of its weights, gradients and optimizer state; "none" for one process alone.
         seed: Of data order, dropout and added weights.
 
     Raises:
@@ -73,6 +76,7 @@ class SftConfig:
     save_every: int = 0
     template: TemplateChoice = "model"
     device: Device = "auto"
+    parallel: Parallel = "none"
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -92,6 +96,10 @@ class SftConfig:
                 raise ValueError(f"{name} must not be below 0, but is {getattr(self, name)}.")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share must be from 0 to 1, not {self.warmup_share}.")
+        if self.parallel not in get_args(Parallel):
+            raise ValueError(f"parallel must be none, ddp or fsdp, not {self.parallel!r}.")
+        if self.parallel != "none" and self.device == "mps":
+            raise ValueError("parallel needs CPUs or NVIDIA GPUs, not mps.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -54,6 +54,23 @@ class ComparisonRows:
     num_given_away: int
 
 
+def check_held_out(num_rows: int) -> None:
+    """Refuse a run of which nobody could tell whether it made the model better.
+
+    Args:
+        num_rows: Rows to compare base and trained model on.
+
+    Raises:
+        DatasetError: There are none.
+    """
+    if not num_rows:
+        raise DatasetError(
+            "No row is held out, so nobody could tell whether the trained model is better.",
+            hint="Give more rows, hold out a larger share (--held-out), or give a file to compare on "
+            "(--evaluation).",
+        )
+
+
 def comparison_rows(version: DataVersion, file: EvaluationFile, num_rows: int) -> ComparisonRows:
     """Return the rows of both sides.
 

@@ -13,28 +13,33 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import DatasetError, TrainingError
+from ..core.errors import TrainingError
 from ..core.settings import Settings
-from ..models.catalog.lineage import Lineage, Metric
+from ..models.catalog.installed import sha256_of
+from ..models.catalog.lineage import Lineage
 from ..models.catalog.pull import register_trained
 from ..models.chat.template import ChatTemplate
 from ..models.llama.quantize import QUANTIZATIONS, Quantization
 from .bases import Base, find_base, load_vocabulary
-from .comparison import Comparison, OnStage
+from .comparison import Comparison, OnStage, metrics_of
 from .config import SftConfig
 from .data.rows import TrainingRow
 from .data.versions import load_version
-from .evaluation_rows import ComparisonRows, EvaluationFile, comparison_rows
+from .evaluation_rows import ComparisonRows, EvaluationFile, check_held_out, comparison_rows
 from .export.export import Exported, VerifyRow, export
 from .methods.method import count_parameters
+from .parallel.ranks import Flag, launched, leave
+from .runs.kept import KeptStages
 from .runs.run_folder import RunFolder
+from .samples import save_samples
 from .sft import Trained, load_trained, train
+from .trainer_run import curve_figures
 
 if TYPE_CHECKING:
     from .watcher import TrainingProgress
@@ -122,13 +127,15 @@ def fine_tune(
     run: RunFolder,
     *,
     on_stage: OnStage | None = None,
-    cancel: threading.Event | None = None,
+    cancel: Flag | None = None,
 ) -> FineTuned:
     """Do what the run's plan says, from where it stands.
 
+    Of several processes all call this; the first goes on alone after training, and returns the figures.
+
     Args:
         settings: Where models, data and runs are kept.
-        run: The run, held by this process.
+        run: The run, held by this process, or by the first of several.
         on_stage: Told how far each stage is.
         cancel: Set to stop training after the step at hand; None for never.
 
@@ -141,31 +148,49 @@ def fine_tune(
     plan = FineTuningPlan.from_json(run.config)
     base = find_base(settings, plan.sft.base)
     version = load_version(settings.home, plan.sft.data_version)
-    tell = on_stage or (lambda *_: None)
+    is_first = launched().is_first
+    tell: OnStage = _noting(run, on_stage) if is_first else lambda *_: None
     tell("reading", 0, 1, "")
     chosen = comparison_rows(version, plan.evaluation, plan.num_evaluated)
     tell("reading", 1, 1, f"{chosen.num_given_away} rows left out" if chosen.num_given_away else "")
-    if not chosen.held_out:
-        raise DatasetError(
-            "No row is held out, so nobody could tell whether the trained model is better.",
-            hint="Hold out a larger share (--held-out), or give a file to compare on (--evaluation).",
-        )
+    check_held_out(len(chosen.held_out))
     trained = _train(run, plan, base, chosen.train, tell, cancel)
-    if trained.is_stopped:
-        return FineTuned(run.run_id, "", True, trained.figures, str(trained.parameters))
+    leave()
+    if trained.is_stopped or not is_first:
+        return FineTuned(run.run_id, "", trained.is_stopped, trained.figures, str(trained.parameters))
     comparison = Comparison(base, plan.sft, chosen.held_out, plan.max_completion_tokens, tell)
-    figures = {**trained.figures, **comparison.losses(trained.model)}
+    kept = KeptStages(run.path)
+    figures = kept.figures("training", lambda: trained.figures)
+    figures |= kept.figures("losses", lambda: comparison.losses(trained.model))
     figures |= {"num_train": len(chosen.train), "num_given_away": chosen.num_given_away}
-    name = ""
+    path = None
     if trained.method.can_be_exported:
-        exported = _export(settings, run, plan, base, trained, chosen, tell)
-        figures |= {"export_agreement": exported.verification.value}
-        figures |= comparison.completions_of_file(exported.model.path, settings)
-        name = _register(settings, run, plan, base, exported, figures)
-    else:
-        figures |= comparison.completions_of_trainer(trained.model)
+        path, agreement = _exported(settings, run, plan, base, trained, chosen, tell)
+        figures |= {"export_agreement": agreement}
+
+    def completions() -> dict[str, float]:
+        if path is None:
+            measured = comparison.completions_of_trainer(trained.model)
+        else:
+            measured = comparison.completions_of_file(path, settings)
+        save_samples(run.path, comparison.samples)
+        return measured
+
+    figures |= kept.figures("completions", completions)
+    name = _register(settings, run, plan, base, path, figures) if path else ""
     run.finish(figures)
     return FineTuned(run.run_id, name, False, figures, str(trained.parameters))
+
+
+def _noting(run: RunFolder, on_stage: OnStage | None) -> OnStage:
+    """Return what keeps each stage in the run's folder before it tells the caller."""
+
+    def tell(stage: str, done: int, total: int, words: str) -> None:
+        run.stages.note(stage, done, total, words)
+        if on_stage:
+            on_stage(stage, done, total, words)
+
+    return tell
 
 
 def _train(
@@ -174,12 +199,12 @@ def _train(
     base: Base,
     rows: Sequence[TrainingRow],
     tell: OnStage,
-    cancel: threading.Event | None,
+    cancel: Flag | None,
 ) -> Trained:
     """Train, or take what an earlier process has trained to its end."""
     if run.trained_dir.is_dir():
         model, method = load_trained(run, plan.sft, base)
-        return Trained(model, method, count_parameters(model), False, dict(run.state.figures or {}))
+        return Trained(model, method, count_parameters(model), False, curve_figures(run, 0.0))
 
     def show(progress: TrainingProgress) -> None:
         words = f"loss {progress.loss:.3f}, {progress.tokens_per_s:.0f} tokens/s"
@@ -194,6 +219,29 @@ def _train(
         on_progress=show,
         cancel=cancel,
     )
+
+
+def _exported(
+    settings: Settings,
+    run: RunFolder,
+    plan: FineTuningPlan,
+    base: Base,
+    trained: Trained,
+    rows: ComparisonRows,
+    tell: OnStage,
+) -> tuple[Path, float]:
+    """Export, or take what an earlier process exported if it is the same to the byte; with its agreement."""
+    stages = KeptStages(run.path)
+    kept = stages.read("export")
+    if kept is not None:
+        path = run.path / "export" / kept["file"]
+        if path.is_file() and sha256_of(path) == kept["sha256"]:
+            return path, kept["agreement"]
+    made = _export(settings, run, plan, base, trained, rows, tell)
+    agreement = made.verification.value
+    file = {"file": made.model.path.name, "sha256": made.model.sha256, "agreement": agreement}
+    stages.keep("export", file)
+    return made.model.path, agreement
 
 
 def _export(
@@ -229,7 +277,7 @@ def _register(
     run: RunFolder,
     plan: FineTuningPlan,
     base: Base,
-    exported: Exported,
+    path: Path,
     figures: Mapping[str, float],
 ) -> str:
     """Take the file into the catalog, with where it comes from and what it came to; return its name there."""
@@ -241,16 +289,6 @@ def _register(
         method=plan.sft.method,
         quantization=plan.quantization,
         created_at=time.time(),
-        metrics=_metrics(figures),
+        metrics=metrics_of(figures),
     )
-    return register_trained(settings, exported.model.path, plan.name, lineage).name
-
-
-def _metrics(figures: Mapping[str, float]) -> tuple[Metric, ...]:
-    """Return the figures by which the model is judged, the one that was trained for first."""
-    metrics = []
-    for name, is_higher_better in (("rouge_l", True), ("held_out_loss", False)):
-        before, after = figures.get(f"{name}_before"), figures.get(f"{name}_after")
-        if before is not None and after is not None:
-            metrics.append(Metric(name, before, after, is_higher_better))
-    return tuple(metrics)
+    return register_trained(settings, path, plan.name, lineage).name

@@ -20,43 +20,45 @@ from .writers import OnWritten, Writer
 _ROWS_AT_ONCE = 4
 
 
-def loss_on(rows: Sequence[EncodedRow], model: Any, on_done: OnWritten | None = None) -> float:
-    """Return the mean loss of the completions' tokens; its exponential is the perplexity.
+def losses_on(rows: Sequence[EncodedRow], model: Any, on_done: OnWritten | None = None) -> list[float]:
+    """Return the summed loss of each row's completion, in the rows' order.
+
+    Their sum over all completions' tokens is the mean loss; the exponential of that is the perplexity.
 
     Args:
-        rows: Rows in the model's tokens, at least one.
+        rows: Rows in the model's tokens.
         model: A model of transformers, with the parts that a method added.
         on_done: Told how many rows are done, of how many.
-
-    Raises:
-        ValueError: There are no rows.
     """
     import torch
 
-    from .batches import Collator, completion_loss
+    from .batches import IGNORED, Collator
 
-    if not rows:
-        raise ValueError("There are no rows to compute a loss on.")
     collate = Collator(pad_token=0)
     device = next(model.parameters()).device
-    ordered = sorted(rows, key=lambda row: len(row.tokens))
-    total, num_tokens = 0.0, 0
+    by_length = sorted(range(len(rows)), key=lambda place: len(rows[place].tokens))
+    losses = [0.0] * len(rows)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, len(ordered), _ROWS_AT_ONCE):
-                part = ordered[start : start + _ROWS_AT_ONCE]
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                places = by_length[start : start + _ROWS_AT_ONCE]
+                part = [rows[place] for place in places]
                 batch = collate([{"input_ids": row.tokens, "num_prompt": row.num_prompt} for row in part])
-                labels = batch.pop("labels").to(device)
+                labels = batch.pop("labels").to(device)  # (rows, kept)
                 inputs = {k: v.to(device) if hasattr(v, "to") else v for k, v in batch.items()}
-                total += float(completion_loss(model(**inputs), labels, num_items_in_batch=1))
-                num_tokens += sum(row.num_completion for row in part)
+                logits = model(**inputs).logits.float()  # (rows, kept, vocabulary)
+                each = torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+                )
+                for place, loss in zip(places, each.view_as(labels).sum(dim=1).tolist(), strict=True):
+                    losses[place] = loss
                 if on_done:
                     on_done(min(start + _ROWS_AT_ONCE, len(rows)), len(rows))
     finally:
         model.train(was_training)
-    return total / num_tokens
+    return losses
 
 
 def overlap_on(

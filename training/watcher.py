@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..core.errors import TrainingError
+from .parallel.ranks import Flag, Ranks
+from .parallel.sharing import held_bytes
 from .runs.checkpoints import mark
 from .runs.run_folder import RunFolder
 
@@ -56,33 +58,52 @@ class Watcher(TrainerCallback):
         run: The run, held by this process.
         on_progress: Told after every step.
         cancel: Set by a person to stop after the step at hand, with a checkpoint; None for never.
+        ranks: The processes that train together; the first alone keeps metrics.
+
+    Attributes:
+        held_bytes: Weights, gradients and optimizer state that lie in this process; 0 before the first step.
     """
 
     def __init__(
-        self, run: RunFolder, on_progress: OnProgress | None = None, cancel: threading.Event | None = None
+        self,
+        run: RunFolder,
+        on_progress: OnProgress | None = None,
+        cancel: Flag | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._run = run
         self._on_progress = on_progress
-        self._cancel = cancel or threading.Event()
+        self._cancel: Flag = cancel or threading.Event()
+        self._ranks = ranks or Ranks()
+        self._is_cancelled = False
+        self.held_bytes = 0
         self._marks: deque[tuple[float, int]] = deque(maxlen=_WINDOW + 1)  # (time, tokens so far)
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether a person has stopped the run."""
-        return self._cancel.is_set()
+        """Whether a person has stopped the run; all processes say the same."""
+        return self._is_cancelled
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Note how many steps there are."""
         self._marks.append((time.monotonic(), int(state.num_input_tokens_seen)))
-        self._run.progress(state.global_step, state.max_steps)
+        if self._ranks.is_first:
+            self._run.progress(state.global_step, state.max_steps)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count once what lies in memory from now on."""
+        self.held_bytes = self.held_bytes or held_bytes(kwargs["model"], kwargs["optimizer"])
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stop with a checkpoint where a person wants it."""
-        if self.is_cancelled:
+        self._is_cancelled = self._ranks.any(self._cancel.is_set())
+        if self._is_cancelled:
             control.should_save = True
             control.should_training_stop = True
 
@@ -108,8 +129,10 @@ class Watcher(TrainerCallback):
                 raise TrainingError(
                     f"The {'loss' if name == 'loss' else 'gradient'} of step {state.global_step} is {value}; "
                     "the checkpoint before it is kept.",
-                    hint="Lower the learning rate, or train in fp32, and go on from the last checkpoint.",
+                    hint="Begin another run with a lower --learning-rate, or with --precision fp32.",
                 )
+        if not self._ranks.is_first:
+            return
         self._marks.append((time.monotonic(), int(state.num_input_tokens_seen)))
         values["learning_rate"] = float(logs.get("learning_rate", 0.0))
         values["tokens"] = float(state.num_input_tokens_seen)
@@ -130,12 +153,14 @@ class Watcher(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Seal the checkpoint that has just been written.
+        """Seal the checkpoint that has just been written, once all processes have written their part.
 
         Raises:
             StorageError: The disk failed.
         """
-        mark(self._run.checkpoints_dir / f"checkpoint-{state.global_step}")
+        self._ranks.wait()
+        if self._ranks.is_first:
+            mark(self._run.checkpoints_dir / f"checkpoint-{state.global_step}")
 
     def _tokens_per_s(self) -> float:
         (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]

@@ -63,8 +63,11 @@ class Metric:
 
     def __str__(self) -> str:
         """Return the figures in words."""
-        better = "" if self.is_higher_better else " (lower is better)"
-        return f"{self.name} {self.before:.4g} -> {self.after:.4g}{better}"
+        notes = [] if self.is_higher_better else ["lower is better"]
+        if self.tolerance:
+            notes.append(f"worse by up to {self.tolerance:.2g} passes")
+        said = f" ({'; '.join(notes)})" if notes else ""
+        return f"{self.name} {self.before:.4g} -> {self.after:.4g}{said}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,18 @@ def test_a_model_worse_than_its_base_needs_a_persons_word(
     assert in_use(settings) == name
 
 
+def test_what_chance_alone_would_do_is_let_pass_and_said(
+    settings: Settings, tmp_path: Path, tiny_model: Write
+) -> None:
+    by_chance = Metric("held_out_loss", 1.0, 1.009, is_higher_better=False, tolerance=0.01)
+    name = trained(settings, tmp_path, tiny_model, "tuned", by_chance)
+    assert promote(settings, name).now == name
+    beyond = Metric("held_out_loss", 1.0, 1.02, is_higher_better=False, tolerance=0.01)
+    other = trained(settings, tmp_path, tiny_model, "other", beyond, seed=2)
+    with pytest.raises(GateRejected, match=r"held_out_loss 1 -> 1.02 \(lower is better; worse by up to 0.01"):
+        promote(settings, other)
+
+
 def test_rolling_back_to_what_is_gone_is_refused_and_changes_nothing(
     settings: Settings, tmp_path: Path, tiny_model: Write
 ) -> None:

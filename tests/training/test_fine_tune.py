@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from localsmith.core.errors import DatasetError
 from localsmith.core.settings import Settings, load_settings
 from localsmith.core.types import Message, SamplingParams
 from localsmith.models.catalog.installed import installed
 from localsmith.models.engine import Engine
+from localsmith.training.config import SftConfig
+from localsmith.training.data.prepare import prepare
+from localsmith.training.data.recipe import Recipe
 from localsmith.training.data.rows import TrainingRow
+from localsmith.training.data.sources import FileSource
 from localsmith.training.fine_tune import FineTuningPlan, fine_tune
-from localsmith.training.runs.run_folder import open_run
+from localsmith.training.runs.run_folder import RunFolder, list_runs, open_run
 from typer.testing import CliRunner
 
 from localsmith.cli import app
@@ -95,9 +100,6 @@ def test_a_file_of_examples_becomes_a_better_model_in_the_catalog(
 def test_a_run_that_was_trained_but_not_exported_is_not_trained_again(
     tmp_path: Path, home: Path, tiny_gguf: Path, colour_rows: list[TrainingRow]
 ) -> None:
-    class Killed(BaseException):
-        """Stands for a kill between training and export."""
-
     def kill(stage: str, done: int, total: int, words: str) -> None:
         if stage.startswith("export"):
             raise Killed
@@ -106,8 +108,6 @@ def test_a_run_that_was_trained_but_not_exported_is_not_trained_again(
     sft(tiny_gguf, data, "--method", "full", "--learning-rate", "0.003")
     settings = load_settings()
     plan = FineTuningPlan.from_json(open_run(settings.runs_dir, "mine").config)
-    from localsmith.training.runs.run_folder import RunFolder
-
     changed = plan.to_json() | {"name": "again"}
     with pytest.raises(Killed), RunFolder.create(settings.runs_dir, "sft", changed, "again") as run:
         fine_tune(settings, run, on_stage=kill)
@@ -116,6 +116,39 @@ def test_a_run_that_was_trained_but_not_exported_is_not_trained_again(
     assert result.exit_code == 0, result.output
     assert (settings.runs_dir / "again" / "trained").stat().st_mtime_ns == trained_at
     assert "again" in installed(settings)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it on the way out."""
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_was_compared_and_exported_before_a_kill_is_not_done_again(
+    tmp_path: Path, home: Path, tiny_gguf: Path, colour_rows: list[TrainingRow], is_damaged: bool
+) -> None:
+    def kill(stage: str, done: int, total: int, words: str) -> None:
+        if stage == "evaluating":
+            raise Killed
+
+    settings = load_settings()
+    version = prepare([FileSource(data_file(tmp_path, colour_rows))], Recipe(held_out_share=0.2), home)
+    config = SftConfig(str(tiny_gguf), version.id, "full", max_steps=2, learning_rate=0.003)
+    plan = FineTuningPlan(config, "mine", "F16", num_evaluated=4, max_completion_tokens=4)
+    with pytest.raises(Killed), RunFolder.create(settings.runs_dir, "sft", plan.to_json(), "mine") as run:
+        fine_tune(settings, run, on_stage=kill)
+    (exported,) = (run.path / "export").glob("*.gguf")
+    if is_damaged:
+        with exported.open("ab") as file:
+            file.write(b"x")
+    told: list[str] = []
+    with open_run(settings.runs_dir, "mine") as run:
+        tuned = fine_tune(settings, run, on_stage=lambda stage, *_: told.append(stage))
+    assert "training" not in told and "comparing" not in told and "evaluating" in told
+    assert any(stage.startswith("export") for stage in told) == is_damaged
+    for figure in ("train_s", "last_loss", "held_out_loss_before", "export_agreement", "rouge_l_after"):
+        assert figure in tuned.figures
+    assert tuned.figures["train_s"] > 0
+    assert installed(settings)["mine"].verify()
 
 
 def test_a_method_without_a_gguf_says_so_and_is_compared_all_the_same(
@@ -177,6 +210,25 @@ def test_a_mistake_is_named_before_anything_is_trained(
     with pytest.raises(LocalsmithError) as caught:
         sft(tiny_gguf, data_file(tmp_path, colour_rows), *options)
     assert message in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", '{"prompt": "a", "completion": ""}\n'])
+def test_data_without_a_row_are_named_and_leave_no_run(
+    tmp_path: Path, home: Path, tiny_gguf: Path, text: str
+) -> None:
+    (tmp_path / "empty.jsonl").write_text(text)
+    with pytest.raises(DatasetError, match="empty.jsonl holds no row that can be learned"):
+        sft(tiny_gguf, tmp_path / "empty.jsonl")
+    assert list_runs(load_settings().runs_dir) == []
+
+
+def test_too_few_rows_to_hold_one_out_are_refused_and_leave_no_run(
+    tmp_path: Path, home: Path, tiny_gguf: Path, colour_rows: list[TrainingRow]
+) -> None:
+    with pytest.raises(DatasetError, match="No row is held out") as caught:
+        sft(tiny_gguf, data_file(tmp_path, colour_rows[:3]), "--held-out", "0.01")
+    assert "--evaluation" in caught.value.hint
+    assert list_runs(load_settings().runs_dir) == []
 
 
 def test_a_base_without_a_template_says_what_to_do(

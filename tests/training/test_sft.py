@@ -39,6 +39,7 @@ def test_each_method_learns_and_what_it_saved_gives_the_same_logits(
 
     rates = {
         "lora": 3e-2,
+        "qlora": 3e-2,
         "full": 1e-2,
         "selective": 1e-2,
         "bottleneck": 3e-2,
@@ -155,6 +156,31 @@ def test_rows_that_are_too_long_are_named_before_anything_is_trained(
 def test_no_rows_are_an_error(tmp_path: Path, tiny_base: Base) -> None:
     with pytest.raises(DatasetError, match="no row to train on"):
         trained_in(tmp_path, CONFIG, tiny_base, [])
+
+
+def test_a_full_disk_while_the_trained_model_is_saved_leaves_none(tmp_path: Path, tiny_base: Base) -> None:
+    import resource
+    import signal
+
+    from localsmith.core.errors import StorageError
+    from localsmith.training.bases import load_trainable
+    from localsmith.training.methods.registry import method_of
+    from localsmith.training.trainer_run import save_whole
+
+    method, model = method_of("full"), load_trainable(tiny_base)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    was = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    run = RunFolder.create(tmp_path, "sft", CONFIG.to_json(), "run")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with pytest.raises(StorageError, match="trained.* can't be written"):
+            save_whole(run, lambda folder: method.save(model, folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, was)
+    assert not run.trained_dir.exists()
+    save_whole(run, lambda folder: method.save(model, folder))
+    assert run.trained_dir.is_dir()
 
 
 def test_a_full_disk_keeps_the_last_whole_checkpoint(

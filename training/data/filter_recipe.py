@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .duplicates import ExactDuplicateRule, NearDuplicateRule
-from .filter import Rule
+from .filter import OnRows, Rule
 from .language import LanguageRule
-from .length import CountTokens, LengthRule
+from .length import CountTokens, LengthRule, WordsRule
 from .near_duplicates import THRESHOLD
 from .perplexity import Perplexity, PerplexityRule
 from .personal_data import PersonalDataAction, PersonalDataRule
@@ -30,6 +30,8 @@ class FilterRecipe:
 
     Attributes:
         exact_duplicates: Drop rows that occurred before.
+        min_words: Least words of a row; 0 for no limit.
+        max_words: Most words of a row; None for no limit.
         min_tokens: Least tokens of a row; 0 for no limit.
         max_tokens: Most tokens of a row; None for no limit.
         languages: ISO 639-1 codes of the languages to keep; empty for all.
@@ -46,6 +48,8 @@ class FilterRecipe:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     exact_duplicates: bool = True
+    min_words: int = 0
+    max_words: int | None = None
     min_tokens: int = 0
     max_tokens: int | None = None
     languages: tuple[str, ...] = ()
@@ -57,11 +61,18 @@ class FilterRecipe:
     lowest_perplexity_share: float = 0.0
     measured_by: str = ""
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether a model's tokens or perplexity are asked for."""
+        shares = self.highest_perplexity_share or self.lowest_perplexity_share
+        return bool(self.min_tokens or self.max_tokens is not None or shares)
+
 
 def filter_rules(
     recipe: FilterRecipe,
     count_tokens: CountTokens | None = None,
     perplexity: Perplexity | None = None,
+    on_measured: OnRows | None = None,
 ) -> list[Rule]:
     """Return the rules that a recipe asks for, in order.
 
@@ -69,6 +80,7 @@ def filter_rules(
         recipe: The settings.
         count_tokens: The model's tokenizer; needed where the recipe limits tokens.
         perplexity: The model's perplexity; needed where the recipe has shares of it.
+        on_measured: Told while the model reads all rows, which it does before one of them is judged.
 
     Raises:
         ValueError: A setting is out of range, or what measures it was not given.
@@ -76,6 +88,8 @@ def filter_rules(
     rules: list[Rule] = []
     if recipe.exact_duplicates:
         rules.append(ExactDuplicateRule())
+    if recipe.min_words or recipe.max_words is not None:
+        rules.append(WordsRule(min_words=recipe.min_words, max_words=recipe.max_words))
     if recipe.min_tokens or recipe.max_tokens is not None:
         if count_tokens is None:
             raise ValueError("the recipe limits tokens, but count_tokens is None")
@@ -100,6 +114,7 @@ def filter_rules(
                 perplexity,
                 highest_share=recipe.highest_perplexity_share,
                 lowest_share=recipe.lowest_perplexity_share,
+                on_measured=on_measured,
             )
         )
     return rules

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from .filter import Judgement
+from .filter import Judgement, OnRows
 from .rows import TrainingRow
 
 Perplexity: TypeAlias = Callable[[str], float]
@@ -29,7 +29,12 @@ class PerplexityRule:
     name = "perplexity"
 
     def __init__(
-        self, perplexity: Perplexity, *, highest_share: float = 0.01, lowest_share: float = 0.0
+        self,
+        perplexity: Perplexity,
+        *,
+        highest_share: float = 0.01,
+        lowest_share: float = 0.0,
+        on_measured: OnRows | None = None,
     ) -> None:
         """Keep the measure and the shares.
 
@@ -37,6 +42,7 @@ class PerplexityRule:
             perplexity: The measure, of a row's whole text.
             highest_share: Share of rows to drop for too high a perplexity, from 0, below 1.
             lowest_share: Share of rows to drop for too low a one.
+            on_measured: Told after each row that was measured.
 
         Raises:
             ValueError: The shares are below 0 or leave nothing.
@@ -48,10 +54,15 @@ class PerplexityRule:
         self._perplexity = perplexity
         self._highest_share = highest_share
         self._lowest_share = lowest_share
+        self._on_measured = on_measured
 
     def judge(self, rows: Sequence[TrainingRow]) -> Iterator[Judgement]:
         """Measure all rows, then judge each by its place among them; what is no number counts as highest."""
-        values = [self._perplexity(row.text) for row in rows]
+        values = []
+        for number, row in enumerate(rows, 1):
+            values.append(self._perplexity(row.text))
+            if self._on_measured:
+                self._on_measured(number, len(rows), "measuring perplexity")
         values = [math.inf if math.isnan(value) else value for value in values]
         order = sorted(range(len(values)), key=lambda place: (values[place], place))
         num_low = math.floor(len(order) * self._lowest_share)

@@ -64,7 +64,7 @@ def prepare(
     if not sources:
         raise ValueError("sources must be at least one")
     begun, prepared_at = time.monotonic(), time.time()
-    rules = filter_rules(recipe.filters, count_tokens, perplexity)
+    rules = filter_rules(recipe.filters, count_tokens, perplexity, on_progress)
     imported = [_imported(source, recipe.seed, on_progress) for source in sources]
     rows: list[TrainingRow] = [row for part in imported for row in part.rows]
     rows, stages = filtered(rows, rules, on_progress)

@@ -11,6 +11,8 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -71,8 +73,31 @@ def recipe_from_json(raw: Any) -> Recipe:
         return _adapter().validate_python(raw)
     except ValueError as exc:
         raise DatasetError(
-            f"The recipe is not valid: {exc}.", hint="docs/reference/training-data.md lists the settings."
+            f"The recipe is not valid: {faults_of(exc)}.",
+            hint="docs/reference/training-data.md lists the settings.",
         ) from exc
+
+
+def faults_of(error: ValueError, *more: type) -> str:
+    """Return what pydantic found wrong, setting by setting, with the nearest name for an unknown one.
+
+    Args:
+        error: What it raised.
+        more: Dataclasses beside the recipe's whose settings may be meant.
+    """
+    if not hasattr(error, "errors"):
+        return str(error)
+    kinds = (Recipe, FilterRecipe, MixRecipe, *more)
+    known = [name.name for kind in kinds for name in dataclasses.fields(kind)]
+    words = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        said = str(fault["msg"]).removeprefix("Value error, ")
+        if fault["type"] == "unexpected_keyword_argument":
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
+            said = f"there is no such setting{f'; did you mean {near[0]}?' if near else ''}"
+        words.append(f"{place}: {said}" if place else said)
+    return "; ".join(words)
 
 
 @cache

@@ -106,7 +106,7 @@ def estimate_run(shape: ModelShape, plan: TrainingPlan) -> MemoryEstimate:
     }
     if plan.num_accumulated > 1:
         activations["gradients"] = gradients
-    if plan.precision == "mixed":
+    if plan.precision == "mixed" and plan.sharding != "fsdp":  # which gathers layers in 16 bits anyway
         activations["16-bit copies of weights"] = _copied_bytes(shape, plan)
     moments: dict[Moment, Mapping[str, int]] = {
         "turn": held | activations,

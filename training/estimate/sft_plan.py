@@ -17,6 +17,7 @@ from ..methods.ia3 import Ia3
 from ..methods.lora import Lora
 from ..methods.method import Method
 from ..methods.prompts import PrefixTuning, PromptTuning
+from ..methods.qlora import QLora
 from ..methods.registry import method_of
 from ..methods.selective import SelectiveFineTuning
 from .plan import DeviceKind, TrainingPlan
@@ -30,6 +31,7 @@ def sft_plan(
     *,
     max_tokens: int | None = None,
     num_label_tokens: int | None = None,
+    num_processes: int = 1,
 ) -> TrainingPlan:
     """Return the plan of a run.
 
@@ -39,21 +41,30 @@ def sft_plan(
         device: Where it runs.
         max_tokens: Tokens of the longest row, where that is known; None for the settings' limit.
         num_label_tokens: Positions of a micro-batch whose logits are computed; None for all.
+        num_processes: Processes that share the work as the settings say.
 
     Raises:
         TrainingError: The settings name a method that does not exist, or an option that it has not.
-        ValueError: LoRA's targets are no linear layers of a block.
+        ValueError: LoRA's targets are no linear layers of a block, or nothing says how several processes
+            share the work.
     """
     plan = TrainingPlan(
         precision=config.precision,
         batch_size=config.micro_batch_size,
         max_tokens=max_tokens or config.max_tokens,
         num_label_tokens=num_label_tokens,
-        num_accumulated=config.batch_size // config.micro_batch_size,
+        num_accumulated=max(1, config.batch_size // (config.micro_batch_size * num_processes)),
+        num_devices=num_processes,
+        sharding=config.parallel if num_processes > 1 else "none",
         is_checkpointed=config.is_checkpointed,
         device=device,
     )
-    return _with_method(plan, method_of(config.method, config.method_options), shape)
+    plan = _with_method(plan, method_of(config.method, config.method_options), shape)
+    if plan.sharding == "fsdp" and plan.precision != "fp32" and not plan.has_frozen_base:
+        return dataclasses.replace(
+            plan, precision="mixed"
+        )  # accelerate keeps shards that are trained in FP32
+    return plan
 
 
 def _with_method(plan: TrainingPlan, method: Method, shape: ModelShape) -> TrainingPlan:
@@ -71,6 +82,7 @@ def _with_method(plan: TrainingPlan, method: Method, shape: ModelShape) -> Train
                 lora_rank=method.rank,
                 lora_dropout=method.dropout,
                 lora_targets=method.targets or LINEARS,
+                base_bits=4 if isinstance(method, QLora) else None,
             )
     return dataclasses.replace(plan, method="added", trained_parameters=_added_parameters(method, shape))
 

@@ -86,6 +86,19 @@ def this_gpu(index: int = 0) -> Device:
     return Device(torch.cuda.get_device_name(index), "cuda", free)
 
 
+def this_device(name: str) -> Device:
+    """Return where a run on this device would be: "auto" for a GPU where there is one, "cpu", "cuda", "mps".
+
+    Raises:
+        TrainingError: There is no GPU, and one was asked for.
+    """
+    if name == "auto":
+        import torch
+
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return this_gpu() if name == "cuda" else this_cpu()
+
+
 def check_fits(
     shape: ModelShape,
     plan: TrainingPlan,

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...core.errors import ExportError
+from ..methods.four_bit import is_four_bit
+from ..methods.qlora import merged_weight
 from .base_file import BaseFile
 from .layout import Array, TensorLayout
 from .lora_folder import LoraFolder
 
 _INDEX_FILE = "model.safetensors.index.json"
 _SINGLE_FILE = "model.safetensors"
+_FOUR_BIT_PART = re.compile(r"\.weight\.")  # the constants of bitsandbytes' blocks
 _PEFT_PART = re.compile(r"\.(lora|ia3)_")  # merged with the layer they stand beside
 
 
@@ -115,6 +118,11 @@ class ModelWeights:
         self._layers = {
             name: module for name, module in base.named_modules() if hasattr(module, "base_layer")
         }
+        self._four_bit = {
+            name: module
+            for name, module in base.named_modules()
+            if is_four_bit(getattr(module, "base_layer", module)) and not name.endswith(".base_layer")
+        }
         self._state = {
             layout.gguf_name(plain): (stored, values)
             for stored, values in base.state_dict().items()
@@ -128,14 +136,17 @@ class ModelWeights:
     def tensor(self, name: str) -> Array:
         """Return one tensor, merged with the active adapters."""
         stored, values = self._state[name]
-        if not values.is_floating_point():
+        module, _, part = stored.rpartition(".")
+        layer = module.removesuffix(".base_layer")
+        if layer in self._four_bit:
+            values = merged_weight(self._four_bit[layer]) if part == "weight" else values
+        elif not values.is_floating_point():
             raise ExportError(
                 f"{stored} is quantized in memory ({values.dtype}).",
                 "Save the adapter and export its folder: it is merged with the base's own file.",
             )
-        module, _, part = stored.rpartition(".base_layer.")
-        if module:
-            values = getattr(_merged(self._layers[module], module).get_base_layer(), part)
+        elif layer != module:
+            values = getattr(_merged(self._layers[layer], layer).get_base_layer(), part)
         return self._layout.to_gguf(name, values.detach().float().cpu().numpy())
 
 
@@ -165,7 +176,7 @@ def _merged(layer: Any, name: str) -> Any:
 
 def _plain_name(stored: str) -> str:
     """Return the name that a tensor has without peft's wrappers; "" for what is not the model's own."""
-    if ".original_module." in stored or _PEFT_PART.search(stored):
+    if ".original_module." in stored or _PEFT_PART.search(stored) or _FOUR_BIT_PART.search(stored):
         return ""
     head, marker, tail = stored.partition(".modules_to_save.")
     plain = f"{head}.{tail.partition('.')[2]}" if marker else stored

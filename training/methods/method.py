@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -89,11 +90,16 @@ class ParameterCount:
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Count a model's parameters; tied ones once."""
+    """Count a model's parameters; tied ones once, and those in 4 bits as what they stand for."""
     parameters = list(model.parameters())
     return ParameterCount(
-        sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+        sum(p.numel() for p in parameters if p.requires_grad), sum(_num_weights(p) for p in parameters)
     )
+
+
+def _num_weights(parameter: nn.Parameter) -> int:
+    state = getattr(parameter, "quant_state", None)  # bitsandbytes packs two weights into a byte
+    return math.prod(state.shape) if state else parameter.numel()
 
 
 def freeze(model: nn.Module) -> None:

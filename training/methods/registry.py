@@ -22,12 +22,14 @@ from .ia3 import Ia3
 from .lora import Lora
 from .method import Method
 from .prompts import PrefixTuning, PromptTuning
+from .qlora import QLora
 from .selective import SelectiveFineTuning
 
 METHODS: Mapping[str, type[Any]] = {
     method.name: method
     for method in (
         Lora,
+        QLora,
         FullFineTuning,
         SelectiveFineTuning,
         BottleneckAdapters,

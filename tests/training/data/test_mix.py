@@ -40,6 +40,20 @@ def test_temperature_takes_the_root_and_renormalises() -> None:
     assert rates({"a": 1, "b": 10**6}, MixRecipe(temperature=10**6))["a"] == pytest.approx(0.5, abs=1e-4)
 
 
+def test_a_weight_counts_the_rows_of_a_task_more_often_and_leaves_the_others() -> None:
+    rows = rows_of({"a": 10, "b": 30, "c": 40})
+    chosen, shares = mixed(rows, MixRecipe(caps={"b": 20}, weights={"a": 2.0, "c": 0.5}), 7)
+    assert {share.task: share.num_after for share in shares} == {"a": 20, "b": 20, "c": 20}
+    assert {share.task: share.num_repeats for share in shares} == {"a": 10, "b": 0, "c": 0}
+    assert Counter(row.task for row in chosen) == {"a": 20, "b": 20, "c": 20}
+    assert rates({"a": 10, "b": 10}, MixRecipe(weights={"a": 3.0}, num_rows=8)) == {"a": 0.75, "b": 0.25}
+
+
+def test_a_weight_of_a_task_that_no_row_is_of_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row is of the task 'summaries'; there are 'a'"):
+        mixed(rows_of({"a": 3}), MixRecipe(weights={"summaries": 2.0}), 7)
+
+
 @settings(max_examples=100, deadline=None)
 @given(SIZES, RECIPES, st.integers(0, 9))
 def test_the_mixture_adds_up_and_repeats_no_more_than_it_must(
@@ -83,4 +97,17 @@ def test_another_seed_gives_another_choice_and_order() -> None:
 )
 def test_what_is_no_mixture_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(values))} must be at least 1"):
+        MixRecipe(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"caps": {"a": 0}}, "the cap of a must be at least 1, not 0"),
+        ({"weights": {"a": 0.0}}, "the weight of a must be above 0"),
+        ({"weights": {"a": float("inf")}}, "the weight of a must be above 0"),
+    ],
+)
+def test_a_cap_or_weight_of_a_task_that_is_none_is_refused(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         MixRecipe(**values)  # type: ignore[arg-type]
