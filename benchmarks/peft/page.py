@@ -99,12 +99,15 @@ def _by_task(entries: Table, figures: Mapping[str, float]) -> str:
 
 
 def _found(entries: Table, figures: Mapping[str, float]) -> str:
-    """Say in sentences what the figures show: which method writes best, and what prevents forgetting."""
+    """Say in sentences what the figures show: which ROUGE-L is highest, and what was forgotten."""
     trained = [name for name in entries if name != BASE]
     best = max(trained, key=lambda name: figures[f"{name}_rouge_l"])
+    low = figures[f"{best}_rouge_l_low"]
+    near = [name for name in trained if name != best and figures[f"{name}_rouge_l_high"] >= low]
+    beside = f" The intervals of {_names(near)} overlap with it." if near else ""
     sentences = [
-        f"- The best summaries are those of `{best}`: ROUGE-L {figures[f'{best}_rouge_l']:.1f}, "
-        f"{figures[f'{best}_rouge_l'] - figures[f'{BASE}_rouge_l']:+.1f} points beside the base."
+        f"- The highest ROUGE-L is that of `{best}`: {figures[f'{best}_rouge_l']:.1f}, "
+        f"{figures[f'{best}_rouge_l'] - figures[f'{BASE}_rouge_l']:+.1f} points beside the base.{beside}"
     ]
     for name in (name for name in ("full", "full_fast", "full_fast_multitask", "lora") if name in entries):
         amounts = "; ".join(

@@ -253,12 +253,12 @@ def test_the_page_says_what_the_figures_show_whichever_way_they_fall(tmp_path: P
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     assert NOT_MEASURED in text and "4,608 (14 %) | 0.0005 | 2.00 | 250 | 30.0 (28.0 to 32.0)" in text
     assert "`full_fast` **forgets**" in text and "`lora` **forgets nothing that could be seen**" in text
-    assert "beyond chance (95 %), forget `lora`." in text and "those of `lora`: ROUGE-L 30.0, +10.0" in text
+    assert "beyond chance (95 %), forget `lora`." in text and "ROUGE-L is that of `lora`: 30.0, +10.0" in text
     assert "+1.000 (+1.000 to +1.000)" in rows["full_fast"]
     write_page(page, entries | {"lora": measured("lora", 3.5, 21.0)})
     text = page.read_text(encoding="utf-8")
     assert "`lora` **forgets**" in text and "No entry forgets less than `full_fast`" in text
-    assert "those of `full_fast`" in text
+    assert "is that of `full_fast`" in text and "intervals of `lora` overlap with it" in text
 
 
 def test_the_page_is_that_of_the_results() -> None:
