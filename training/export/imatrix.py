@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 from ...core.errors import ExportError, ModelLoadError
 from ...models.llama.batch import LlamaBatch
 from ...models.llama.library import LogMessages, check_magic, default_threads, ggml_library, llama_api
+from ...models.llama.own_thread import OwnThread
 from ..whole_file import whole_file
 from .layout import Array
 
@@ -131,7 +132,10 @@ def compute_imatrix(
     """
     api, ggml = llama_api(), _ggml()
     collector = _Collector(ggml)
-    with _opened(api, model, collector, num_threads or default_threads()) as (vocab, context):
+    with (
+        closing(OwnThread()) as thread,
+        _opened(api, model, collector, num_threads or default_threads()) as (vocab, context),
+    ):
         chunks = _chunks(api, vocab, texts)[:max_chunks]
         if not chunks:
             raise ExportError(
@@ -144,7 +148,7 @@ def compute_imatrix(
             batch.clear()
             # All rows are asked for: the last block drops those that nobody asks for.
             batch.add(0, chunk, start=0, num_logits=len(chunk))
-            code = api.llama_decode(context, batch.raw)
+            code = thread.run(lambda: api.llama_decode(context, batch.raw))
             if code != 0 or collector.error:
                 raise ExportError(f"The model failed while reading: {collector.error or f'code {code}'}.")
             if on_progress:

@@ -20,6 +20,7 @@ import numpy as np
 from ...core.errors import ExportError
 from ...core.settings import ModelSettings
 from ...models.llama.adapter import LoraAdapter
+from ...models.llama.own_thread import OwnThread
 from ...models.llama.runtime import LlamaRuntime
 from .layout import Array
 
@@ -96,6 +97,7 @@ class GgufTokenModel:
     def __init__(self, path: Path, n_ctx: int = 1024, adapter: LoraAdapter | None = None) -> None:
         settings = ModelSettings(n_ctx=n_ctx, kv_cells=n_ctx, n_batch=min(256, n_ctx), n_gpu_layers=0)
         self._runtime = LlamaRuntime(path, settings, n_seq=1, adapter=adapter)
+        self._thread = OwnThread()
 
     def __enter__(self) -> GgufTokenModel:
         """Return itself."""
@@ -103,6 +105,7 @@ class GgufTokenModel:
 
     def __exit__(self, *_: object) -> None:
         """Free the model."""
+        self._thread.close()
         self._runtime.close()
 
     @property
@@ -142,7 +145,7 @@ class GgufTokenModel:
             part = tokens[begin : begin + self._runtime.n_batch]
             batch.clear()
             first = batch.add(0, part, start=start + begin, num_logits=len(part))
-            if code := self._runtime.decode():
+            if code := self._thread.run(self._runtime.decode):
                 raise ExportError(f"The exported model could not read {len(tokens)} tokens (code {code}).")
             found.append(np.stack([self._runtime.logits(first + row) for row in range(len(part))]))
         return found
