@@ -19,7 +19,8 @@ from localsmith.training.runs.trash import discard_run, discarded_runs, purge_di
 from localsmith.training.samples import KeptWriter, load_samples, samples_of, save_samples
 
 _WAITS_FOR_CTRL_C = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 try:
     print("ready", flush=True)
     time.sleep(60)
