@@ -16,7 +16,6 @@ import threading
 import time
 import tomllib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,13 +69,12 @@ def hostile_programs() -> list[HostileProgram]:
     return [HostileProgram(item["name"], item["source"], tuple(item["ends"])) for item in found]
 
 
-def containment(sandbox: Sandbox, *, limit_s: float, at_once: int = 1) -> Containment:
+def containment(sandbox: Sandbox, *, limit_s: float) -> Containment:
     """Run the whole suite.
 
     Args:
         sandbox: What has to hold; warm, so that its own memory doesn't count as growth.
         limit_s: Time limit of each program.
-        at_once: Programs that run side by side.
     """
     secret = secrets.token_hex(8)
     programs = hostile_programs()
@@ -90,8 +88,7 @@ def containment(sandbox: Sandbox, *, limit_s: float, at_once: int = 1) -> Contai
             return sandbox.run(source, timeout_s=limit_s)
 
         try:
-            with ThreadPoolExecutor(at_once) as pool:
-                results = list(pool.map(attack, programs))
+            results = [attack(program) for program in programs]
         finally:
             del os.environ["LOCALSMITH_CANARY"]
         left_bytes = memory.held() - memory.before

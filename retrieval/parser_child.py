@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -55,6 +56,8 @@ class ReaderChild:
         self._error: OSError | None = None
         self._status = 0
         self._peak_bytes = 0
+        # Linux counts to a child's peak what its parent held when it was started, so one below says nothing.
+        self._inherited_bytes = _bytes_of(resource.getrusage(resource.RUSAGE_SELF))
         # Linux sends the "parent died" signal when the thread that started the child ends: it has to stay.
         threading.Thread(target=self._keep, name="parser-keeper", daemon=True).start()
         self._started.wait()
@@ -85,7 +88,8 @@ class ReaderChild:
         _, status, usage = os.wait4(self._process.pid, 0)
         self._status = os.waitstatus_to_exitcode(status)
         self._process.returncode = self._status
-        self._peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        if (peak_bytes := _bytes_of(usage)) > self._inherited_bytes:
+            self._peak_bytes = peak_bytes
         self._ended.set()
 
     @property
@@ -98,9 +102,11 @@ class ReaderChild:
         import psutil
 
         try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
+            used_bytes = int(psutil.Process(self._process.pid).memory_info().rss)
         except psutil.Error:
             return 0
+        self._peak_bytes = max(self._peak_bytes, used_bytes)
+        return used_bytes
 
     def send(self, request: dict[str, Any]) -> None:
         """Write a request.
@@ -184,3 +190,8 @@ class ReaderChild:
                     pipe.close()
                 except OSError:
                     log.debug("pipe_close_failed")
+
+
+def _bytes_of(usage: resource.struct_rusage) -> int:
+    """Return the highest resident memory that was counted."""
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -147,6 +148,21 @@ def test_a_crash_refuses_the_file_and_the_next_goes_on(
     assert caught.value.reason == reason
     assert parser.parse(note, "note.txt").text == "Tea at four."
     assert children() != [child]
+
+
+def test_what_this_process_held_is_not_counted_to_a_reader_that_crashes(slow_table: Path, note: Path) -> None:
+    """Linux hands the highest memory of a parent down to a child that it starts."""
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with ParserProcess(timeout_s=60, memory_bytes=int(1.2 * max(peak_bytes, 800_000_000))) as parser:
+        held = bytearray(800_000_000)
+        held[::4096] = b"x" * len(held[::4096])
+        del held
+        parser.parse(note, "note.txt")
+        (child,) = children()
+        threading.Timer(0.3, os.kill, (child.pid, signal.SIGSEGV)).start()
+        with pytest.raises(LoadError) as caught:
+            parser.parse(slow_table, "table.csv")
+    assert caught.value.reason == "corrupt"
 
 
 def test_a_reader_that_died_between_files_is_replaced_unnoticed(parser: ParserProcess, note: Path) -> None:
