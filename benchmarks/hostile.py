@@ -137,11 +137,12 @@ class _Memory:
         self._thread.join()
 
     def held(self) -> int:
-        """Resident bytes just now."""
-        total = 0
-        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        """Resident bytes just now; a child that is no other program yet only has its parent's pages."""
+        own = psutil.Process()
+        command, total = own.cmdline(), own.memory_info().rss
+        for child in own.children(recursive=True):
             try:
-                total += process.memory_info().rss
+                total += 0 if child.cmdline() == command else child.memory_info().rss
             except psutil.Error:
                 continue
         return total
