@@ -30,6 +30,8 @@ from localsmith.training.estimate.plan import TrainingPlan
 from localsmith.training.estimate.shape import read_shape
 from localsmith.training.methods.registry import method_of
 
+from .training.results import add_figures
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 LIMIT = 0.25
@@ -227,6 +229,8 @@ def main() -> None:
         command="python -m benchmarks.estimate",
         details={"cases": details},
     )
+    worst = {"estimate_error_share_max": figures["estimate_error_share_max"]}
+    add_figures("estimate", worst, command="python -m benchmarks.estimate")
     draw(names, estimates, peaks, RESULTS / "estimate.png")
     print(figures)
     sys.exit(max(errors) > LIMIT)

@@ -33,6 +33,8 @@ from localsmith.training.parallel.local_processes import Tell, in_processes
 from localsmith.training.parallel.ranks import Flag, launched
 from localsmith.training.runs.run_folder import RunFolder
 
+from .training.results import add_figures
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 COMMAND = "python -m benchmarks.shards"
@@ -139,18 +141,6 @@ def compared(one: dict[str, Any], shards: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def add_to_training(path: Path, share: float) -> None:
-    """Write the share into the results of training; the figures that are there are kept."""
-    earlier = json.loads(path.read_text()) if path.exists() else {"figures": {}}
-    commands = [one for one in earlier.get("command", "").split("; ") if one and one != COMMAND]
-    write_results(
-        path,
-        {**earlier["figures"], "fsdp_memory_per_rank_share": share},
-        command="; ".join([*commands, COMMAND]),
-        details=earlier.get("details", {}),
-    )
-
-
 def main() -> None:
     """Measure both sides, print and write; or one side, as a child."""
     options = arguments()
@@ -166,7 +156,9 @@ def main() -> None:
     settings = {"base": options.base, "steps": options.steps, "batch": options.batch, "micro": options.micro}
     details = {**settings, "sides": sides}
     write_results(options.results / "shards.json", ratios, command=COMMAND, details=details)
-    add_to_training(options.results / "training.json", ratios["fsdp_memory_per_rank_share"])
+    share = "fsdp_memory_per_rank_share"
+    path = options.results / "training.json"
+    add_figures("shards", {share: ratios[share]}, command=COMMAND, path=path)
     for name, value in ratios.items():
         print(f"{name}: {value:,.6g}")
 

@@ -11,7 +11,9 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +103,9 @@ def load_trainable(base: Base, precision: Precision = "fp32") -> PreTrainedModel
         }
         folder = base.path.parent
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), **options)
+        # transformers' bar over a GGUF's tensors heeds no setting; a fault is raised, not printed.
+        with contextlib.redirect_stderr(io.StringIO()):
+            model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except (ValueError, KeyError, NotImplementedError) as exc:
         raise TrainingError(
             f"{base.name} can't be trained: {exc}",

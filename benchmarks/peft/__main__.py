@@ -25,7 +25,7 @@ from localsmith.evaluation.results import machine
 from localsmith.training.whole_file import whole_file
 
 from .entries import BASE, ENTRIES, Plan, names_of
-from .page import PAGE, write_page
+from .page import PAGE, page_text
 from .picture import draw
 from .report import RESULTS, Measured, Table, merged, read, write
 
@@ -95,7 +95,7 @@ def show(entries: Table, out: Path) -> None:
     """Draw the picture; where the results are the repository's, write the page, too."""
     draw(entries, out.with_suffix(".png"))
     if out == RESULTS:
-        write_page(PAGE, entries)
+        PAGE.write(page_text(entries))
 
 
 def main() -> int:

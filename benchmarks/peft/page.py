@@ -4,7 +4,7 @@ Place in the data's way: `report.read` -> here -> the page. The words around the
 the sentences about what was found are made of the figures, whichever way they fall.
 
 Example:
-    write_page(PAGE, read(RESULTS))
+    PAGE.write(page_text(read(RESULTS)))
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..marked_page import MarkedPage
 from .entries import BASE, ENTRIES, OTHER_TASKS
 from .report import Table, flat_figures, forgetting
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks" / "peft.md"
-BEGIN = "<!-- methods: begin, made by `python -m benchmarks.peft --page` -->"
-END = "<!-- methods: end -->"
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = MarkedPage(
+    ROOT / "docs" / "benchmarks" / "peft.md", "methods", "python -m benchmarks.peft --page"
+)
 NOT_MEASURED = "not measured yet"
 PICTURE = "![ROUGE-L over trained parameters, and forgetting, by method](../../benchmarks/results/peft.png)"
 _HEAD = (
@@ -38,28 +40,6 @@ def page_text(entries: Table) -> str:
     if entries:
         parts.append(_conditions(entries))
     return "\n".join(parts)
-
-
-def write_page(path: Path, entries: Table) -> None:
-    """Put the tables between the page's marks.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    before, after = around(path)
-    path.write_text(f"{before}{BEGIN}\n\n{page_text(entries)}\n{END}{after}", encoding="utf-8")
-
-
-def around(path: Path) -> tuple[str, str]:
-    """Return what stands before and after the tables.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{path} has no marks for the table of methods.")
-    return text.partition(BEGIN)[0], text.partition(END)[2]
 
 
 def _row(name: str, entries: Table, figures: Mapping[str, float]) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,9 +22,9 @@ from localsmith.evaluation.results import machine
 from localsmith.evaluation_run import PreparedRun
 from localsmith.evaluation_terminal import progress_bar
 
-from . import sandbox_timing
-from .entries import ENTRIES
-from .page import PAGE, write_page
+from . import sandbox_timing, tool_calls
+from .entries import ENTRIES, PROBES
+from .page import PAGE, scoreboard_text
 from .report import RESULTS, Measured, draw, flat_figures, merged, misses, names_of, read, write
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -94,16 +93,20 @@ def _measured(
     return Measured(model, asked, date, machine(), command, figures, dict(about))
 
 
-def measure_sandbox() -> Measured:
-    """Measure the sandbox.
+def measure_probe(name: str) -> Measured:
+    """Measure what asks no questions of a file: malformed calls, or the sandbox.
 
     Raises:
-        SandboxError: None can run here.
+        SandboxError: No sandbox can run here.
+        ModelError: The model of the calls is not installed or can't be loaded.
     """
-    figures, name = sandbox_timing.measure()
-    num = sandbox_timing.NUM_WARM
-    command = "python -m benchmarks.reasoning --only sandbox"
-    return replace(_measured("", num, command, figures, {"sandbox": name}), num_questions=0)
+    command = f"python -m benchmarks.reasoning --only {name}"
+    if name == "tool_calls":
+        with progress_bar(name) as on_run:
+            figures, counted = tool_calls.measure(on_run=on_run)
+        return _measured(tool_calls.MODEL, tool_calls.NUM_RUNS, command, figures, counted)
+    figures, sandbox = sandbox_timing.measure()
+    return _measured("", 0, command, figures, {"sandbox": sandbox})
 
 
 def main() -> int:
@@ -117,7 +120,9 @@ def main() -> int:
     entries, failed = read(options.out), []
     for name in names:
         try:
-            measured = measure_sandbox() if name == "sandbox" else measure(name, options, entries.get(name))
+            measured = (
+                measure_probe(name) if name in PROBES else measure(name, options, entries.get(name))
+            )
         except LocalsmithError as exc:
             print(f"{name}: {exc} {exc.hint}".rstrip(), file=sys.stderr)
             failed.append(name)
@@ -130,7 +135,8 @@ def main() -> int:
             continue
         entries = merged(entries, {name: measured}, options.model)
         figures = write(entries, f"python -m benchmarks.reasoning --model {options.model}", options.out)
-        print(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if k.startswith(name)))
+        own = PROBES.get(name, (name,))
+        print(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if k.startswith(own)))
         show(entries, options.out)
     if options.page:
         show(entries, options.out)
@@ -141,7 +147,7 @@ def show(entries: dict[str, Measured], out: Path) -> None:
     """Draw the picture; where the results are the repository's, write the page, too."""
     draw(entries, out.with_suffix(".png"))
     if out == RESULTS:
-        write_page(PAGE, entries)
+        PAGE.write(scoreboard_text(entries))
     for line in misses(flat_figures(entries)):
         print(f"  missed: {line}")
 

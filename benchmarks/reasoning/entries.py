@@ -17,13 +17,12 @@ from typing import Literal
 
 from localsmith.evaluation_run import StrategyRun
 
-Metric = Literal["accuracy", "f1", "malformed_calls"]
+Metric = Literal["accuracy", "f1"]
 
 GSM8K, GSM8K_TRAIN, GSM_HARD = "gsm8k/test.jsonl", "gsm8k/train.jsonl", "pal/gsmhardv2.jsonl"
 HOTPOTQA, SQUAD, ARTICLES = "hotpotqa/dev.jsonl", "squad/questions.jsonl", "squad/articles.jsonl"
 # A run of ReAct has a limit of time, which the runs beside it use up, too.
 REACT_AT_ONCE = 2
-SMALL_MODEL = "qwen2.5-coder-0.5b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,7 @@ class Entry:
         num_samples: Samples that vote; None for one that does not vote.
         corpus: Documents, below the data folder; "" for none.
         examples: Examples for few-shot, below the data folder; "" for none.
-        model: The model it is always measured with; "" for the one that the run names.
-        limit: Questions it always asks; None for as many as the run says.
+        limit: The most questions it asks; None for as many as the run says.
         at_once: Questions asked at the same time; None for as many as the run says.
         is_extra: Whether it is measured only where it is named.
     """
@@ -49,7 +47,6 @@ class Entry:
     num_samples: int | None = None
     corpus: str = ""
     examples: str = ""
-    model: str = ""
     limit: int | None = None
     at_once: int | None = None
     is_extra: bool = False
@@ -59,8 +56,8 @@ class Entry:
         return StrategyRun(
             strategy=self.strategy,
             file=data / self.file,
-            limit=self.limit or limit,
-            model=self.model or model,
+            limit=min(self.limit or limit, limit),
+            model=model,
             num_samples=self.num_samples,
             corpus=data / self.corpus if self.corpus else None,
             examples=data / self.examples if self.examples else None,
@@ -86,16 +83,6 @@ ENTRIES: Mapping[str, Entry] = {
     "hotpotqa_react_f1": Entry("react", HOTPOTQA, "f1", corpus=ARTICLES, at_once=REACT_AT_ONCE),
     "hotpotqa_direct_f1": Entry("direct", HOTPOTQA, "f1"),
     "squad_react_f1": Entry("react", SQUAD, "f1", corpus=ARTICLES, at_once=REACT_AT_ONCE),
-    # Enough runs that no malformed call among them says something; the small model is the hard case.
-    "react_malformed_calls": Entry(
-        "react",
-        SQUAD,
-        "malformed_calls",
-        corpus=ARTICLES,
-        model=SMALL_MODEL,
-        limit=200,
-        at_once=REACT_AT_ONCE,
-    ),
     "svamp_cot": _extra("cot", "pal/svamp.jsonl"),
     "svamp_pal": _extra("pal", "pal/svamp.jsonl"),
     "bbh_date_understanding_cot": _extra("cot", "bbh/date_understanding.jsonl"),
@@ -109,8 +96,11 @@ ENTRIES: Mapping[str, Entry] = {
     "strategyqa_cot": _extra("cot", "strategyqa/dev.jsonl"),
     "fever_direct": _extra("direct", "fever/dev.jsonl"),
 }
-# Measured by running programs, without a model.
-SANDBOX_FIGURES = ("sandbox_warm_median_ms", "sandbox_cold_s")
+# Measured without questions of a file, by `tool_calls` and `sandbox_timing`, whatever model the run names.
+PROBES: Mapping[str, tuple[str, ...]] = {
+    "tool_calls": ("react_malformed_calls",),
+    "sandbox": ("sandbox_warm_median_ms", "sandbox_cold_s"),
+}
 SINGLE_STRATEGIES = (
     "gsm8k_direct",
     "gsm8k_few_shot",

@@ -4,7 +4,7 @@ Place in the data's way: `report.read` -> here -> the page between its two marks
 written by hand. A test compares the page with the results file.
 
 Example:
-    write_page(PAGE, read(RESULTS))
+    PAGE.write(scoreboard_text(read(RESULTS)))
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .entries import ENTRIES, SANDBOX_FIGURES, TARGETS
+from ..marked_page import MarkedPage
+from .entries import ENTRIES, PROBES, TARGETS
 from .report import Scoreboard, flat_figures
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "benchmarks" / "reasoning.md"
-BEGIN = "<!-- scoreboard: begin, made by `python -m benchmarks.reasoning --page` -->"
-END = "<!-- scoreboard: end -->"
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = MarkedPage(
+    ROOT / "docs" / "benchmarks" / "reasoning.md", "scoreboard", "python -m benchmarks.reasoning --page"
+)
 NOT_MEASURED = "not measured yet"
 PICTURE = "![Share right and tokens a question, by strategy](../../benchmarks/results/reasoning.png)"
 _HEAD = (
@@ -31,40 +33,20 @@ def scoreboard_text(entries: Scoreboard) -> str:
     """Return what stands between the marks: the tables, and the picture where anything is in it."""
     figures = flat_figures(entries)
     rows = "".join(_row(name, entries, figures) for name in ENTRIES if _is_shown(name, entries))
-    sandbox = "".join(_sandbox_row(name, entries, figures) for name in SANDBOX_FIGURES)
+    probes = "".join(
+        _probe_row(name, probe, entries, figures) for probe, names in PROBES.items() for name in names
+    )
     auto = "".join(_auto_tokens(figures))
     machines = sorted({measured.machine for measured in entries.values()})
-    is_drawn = any(name in ENTRIES and ENTRIES[name].metric != "malformed_calls" for name in entries)
+    is_drawn = any(name in ENTRIES for name in entries)
     parts = [
         f"{_HEAD}{rows}",
         auto,
-        f"| sandbox | value (95 % interval) | to reach | measured |\n|---|---|---|---|\n{sandbox}",
+        f"| key in the results | value (95 % interval) | to reach | model | measured |\n|---|---|---|---|---|\n{probes}",
         *([PICTURE + "\n"] if is_drawn else []),
         *([f"Measured on: {'; '.join(machines)}.\n"] if machines else []),
     ]
     return "\n".join(part for part in parts if part)
-
-
-def write_page(path: Path, entries: Scoreboard) -> None:
-    """Put the scoreboard between the page's marks.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    before, after = around(path)
-    path.write_text(f"{before}{BEGIN}\n\n{scoreboard_text(entries)}\n{END}{after}", encoding="utf-8")
-
-
-def around(path: Path) -> tuple[str, str]:
-    """Return what stands before and after the scoreboard.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{path} has no marks for the scoreboard.")
-    return text.partition(BEGIN)[0], text.partition(END)[2]
 
 
 def _is_shown(name: str, entries: Scoreboard) -> bool:
@@ -93,11 +75,12 @@ def _row(name: str, entries: Scoreboard, figures: Mapping[str, float]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _sandbox_row(name: str, entries: Scoreboard, figures: Mapping[str, float]) -> str:
+def _probe_row(name: str, probe: str, entries: Scoreboard, figures: Mapping[str, float]) -> str:
     if name not in figures:
-        return f"| `{name}` | {NOT_MEASURED} | {_target(name, figures)} | |\n"
-    date = entries["sandbox"].date
-    return f"| `{name}` | {_with_interval(name, figures)} | {_target(name, figures)} | {date} |\n"
+        return f"| `{name}` | {NOT_MEASURED} | {_target(name, figures)} | | |\n"
+    of = entries[probe]
+    value = _with_interval(name, figures)
+    return f"| `{name}` | {value} | {_target(name, figures)} | {of.model or 'none'} | {of.date} |\n"
 
 
 def _auto_tokens(figures: Mapping[str, float]) -> str:

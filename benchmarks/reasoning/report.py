@@ -17,7 +17,7 @@ from typing import Any
 
 from localsmith.evaluation.results import write_results
 
-from .entries import ENTRIES, SANDBOX_FIGURES, TARGETS, Entry
+from .entries import ENTRIES, PROBES, TARGETS, Entry
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "reasoning.json"
 BAR_COLOUR, MISSED_COLOUR, TARGET_COLOUR = "#2f6f6a", "#b9c4c2", "#c9a227"
@@ -67,24 +67,22 @@ def merged(earlier: Scoreboard, measured: Scoreboard, model: str) -> dict[str, M
     Args:
         earlier: The entries as the file has them.
         measured: This run's.
-        model: This run's model; entries that name a model of their own are kept if it is theirs.
+        model: This run's model.
     """
 
     def is_kept(name: str, entry: Measured) -> bool:
-        if name == "sandbox":
-            return True
-        return name in ENTRIES and entry.model == (ENTRIES[name].model or model)
+        return name in PROBES or (name in ENTRIES and entry.model == model)
 
     kept = {name: entry for name, entry in earlier.items() if is_kept(name, entry)}
     whole = kept | dict(measured)
-    return {name: whole[name] for name in (*ENTRIES, "sandbox") if name in whole}
+    return {name: whole[name] for name in (*ENTRIES, *PROBES) if name in whole}
 
 
 def flat_figures(entries: Scoreboard) -> dict[str, float]:
     """Return the figures under the scoreboard's names, each with its interval, tokens and seconds."""
     figures: dict[str, float] = {}
     for name, measured in entries.items():
-        if name == "sandbox":
+        if name in PROBES:
             figures |= measured.figures
             continue
         own = measured.figures
@@ -131,7 +129,7 @@ def draw(entries: Scoreboard, path: Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    names = [name for name in entries if name in ENTRIES and ENTRIES[name].metric != "malformed_calls"]
+    names = [name for name in entries if name in ENTRIES]
     if not names:
         return
     figures = flat_figures(entries)
@@ -187,10 +185,11 @@ def names_of(only: str, entries: Mapping[str, Entry] = ENTRIES) -> list[str]:
         ValueError: There is none of a name.
     """
     if not only:
-        return [name for name, entry in entries.items() if not entry.is_extra] + ["sandbox"]
+        return [*(name for name, entry in entries.items() if not entry.is_extra), *PROBES]
     if only == "all":
-        return [*entries, "sandbox"]
-    names = ["sandbox" if name in SANDBOX_FIGURES else name for name in only.split(",")]
-    if unknown := [name for name in names if name not in entries and name != "sandbox"]:
-        raise ValueError(f"There is no entry {unknown[0]!r}; there are {', '.join(entries)} and sandbox.")
+        return [*entries, *PROBES]
+    probe_of = {figure: probe for probe, figures in PROBES.items() for figure in figures}
+    names = [probe_of.get(name, name) for name in only.split(",")]
+    if unknown := [name for name in names if name not in entries and name not in PROBES]:
+        raise ValueError(f"There is no entry {unknown[0]!r}; there are {', '.join((*entries, *PROBES))}.")
     return list(dict.fromkeys(names))

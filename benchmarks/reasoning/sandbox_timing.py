@@ -22,7 +22,7 @@ from localsmith.agents.sandbox import choose_sandbox
 from localsmith.core.errors import SandboxError
 from localsmith.core.settings import load_settings
 
-from .entries import SANDBOX_FIGURES
+from .entries import PROBES
 
 NUM_COLD = 7
 NUM_WARM = 100
@@ -46,7 +46,7 @@ def measure(num_cold: int = NUM_COLD, num_warm: int = NUM_WARM) -> tuple[dict[st
         cold.append(timed["cold_s"])
         warm += timed["warm_ms"]
         name = timed["name"]
-    warm_name, cold_name = SANDBOX_FIGURES
+    warm_name, cold_name = PROBES["sandbox"]
     return {**_median(warm_name, warm), **_median(cold_name, cold)}, name
 
 

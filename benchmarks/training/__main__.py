@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from localsmith.core.settings import load_settings
-from localsmith.evaluation.results import write_results
 from localsmith.training.bases import find_base, load_vocabulary
 from localsmith.training.data.versions import load_version
 from localsmith.training.evaluation_rows import comparison_rows
@@ -28,8 +27,10 @@ from localsmith.training.runs.run_folder import open_run
 from localsmith.training.sft import load_trained
 from localsmith.training.writers import TrainerWriter
 
+from .results import add_figures
+
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "training.json"
+COMMAND = "python -m benchmarks.training"
 SIDES = ("ours", "peer")
 
 
@@ -110,19 +111,18 @@ def main() -> None:
     options = arguments()
     shared = Path(os.environ.get("LOCALSMITH_SHARED_DATA") or ROOT.parent / "shared" / "data")
     data = options.data or shared / "dialogsum" / "dev.jsonl"
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"figures": {}, "details": {}}
-    figures, details = dict(earlier["figures"]), dict(earlier.get("details", {}))
+    figures: dict[str, float] = {}
     if options.rounds:
         ratios, rounds = compared(options, data)
+        details = {"rounds": rounds, "base": options.base, "steps": options.steps, "batch": options.batch}
+        add_figures("rounds", ratios, command=f"{COMMAND} --rounds {options.rounds}", details=details)
         figures |= ratios
-        details |= {"rounds": rounds, "base": options.base, "steps": options.steps, "batch": options.batch}
     if options.run:
-        figures |= gain(options.run) | by_the_trainer(options.run)
-        details["run"] = open_run(load_settings().runs_dir, options.run).config
-    command = f"python -m benchmarks.training --rounds {options.rounds}" + f" --run {options.run}" * bool(
-        options.run
-    )
-    write_results(RESULTS, figures, command=command, details=details)
+        brought = gain(options.run) | by_the_trainer(options.run)
+        config = open_run(load_settings().runs_dir, options.run).config
+        command = f"{COMMAND} --rounds 0 --run {options.run}"
+        add_figures("run", brought, command=command, details={"run": config})
+        figures |= brought
     for name in (
         "tokens_per_s_vs_trl",
         "peak_memory_vs_trl",

@@ -243,28 +243,28 @@ def test_entries_of_other_sizes_or_settings_are_not_mixed_in() -> None:
 
 
 def test_the_page_says_what_the_figures_show_whichever_way_they_fall(tmp_path: Path) -> None:
-    from benchmarks.peft.page import NOT_MEASURED, PAGE, write_page
+    from benchmarks.peft.page import NOT_MEASURED, PAGE, page_text
 
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    page = dataclasses.replace(PAGE, path=tmp_path / "page.md")
+    page.path.write_text(PAGE.path.read_text(encoding="utf-8"), encoding="utf-8")
     entries = {"base": measured("base", 2.0), "full_fast": measured("full_fast", 3.0, 25.0)}
-    write_page(page, entries | {"lora": measured("lora", 2.0, 30.0)})
-    text = page.read_text(encoding="utf-8")
+    page.write(page_text(entries | {"lora": measured("lora", 2.0, 30.0)}))
+    text = page.path.read_text(encoding="utf-8")
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
     assert NOT_MEASURED in text and "4,608 (14 %) | 0.0005 | 2.00 | 250 | 30.0 (28.0 to 32.0)" in text
     assert "`full_fast` **forgets**" in text and "`lora` **forgets nothing that could be seen**" in text
     assert "beyond chance (95 %), forget `lora`." in text and "ROUGE-L is that of `lora`: 30.0, +10.0" in text
     assert "+1.000 (+1.000 to +1.000)" in rows["full_fast"]
-    write_page(page, entries | {"lora": measured("lora", 3.5, 21.0)})
-    text = page.read_text(encoding="utf-8")
+    page.write(page_text(entries | {"lora": measured("lora", 3.5, 21.0)}))
+    text = page.path.read_text(encoding="utf-8")
     assert "`lora` **forgets**" in text and "No entry forgets less than `full_fast`" in text
     assert "is that of `full_fast`" in text and "intervals of `lora` overlap with it" in text
 
 
 def test_the_page_is_that_of_the_results() -> None:
-    from benchmarks.peft.page import BEGIN, END, PAGE, around, page_text
+    from benchmarks.peft.page import PAGE, page_text
     from benchmarks.peft.report import read
 
-    before, after = around(PAGE)
-    written = f"{before}{BEGIN}\n\n{page_text(read())}\n{END}{after}"
-    assert PAGE.read_text(encoding="utf-8") == written, "run `python -m benchmarks.peft --page`"
+    before, after = PAGE.around()
+    written = f"{before}{PAGE.begin}\n\n{page_text(read())}\n{PAGE.end}{after}"
+    assert PAGE.path.read_text(encoding="utf-8") == written, "run `python -m benchmarks.peft --page`"

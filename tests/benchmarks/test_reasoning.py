@@ -21,9 +21,9 @@ REQUIRED = (
     "gsmhard_cot",
     "gsmhard_pal",
     "hotpotqa_react_f1",
-    "react_malformed_calls",
 )
 BIG, SMALL = "qwen2.5-coder-1.5b", "qwen2.5-coder-0.5b"
+SANDBOX = ("sandbox_warm_median_ms", "sandbox_cold_s")
 
 
 def measured(
@@ -47,6 +47,11 @@ def measured(
     return Measured(model, 100, "2026-11-28", "a machine", "a command", figures, {"k": 5})
 
 
+def tool_calls(num_bad: int = 0) -> Measured:
+    figures = {f"react_malformed_calls{end}": float(num_bad) for end in ("", "_low", "_high")}
+    return replace(measured(), model=SMALL, figures=figures | {"react_calls": 310.0})
+
+
 def sandbox(warm_ms: float = 25.0) -> Measured:
     figures = {name + end: warm_ms for name in ("sandbox_warm_median_ms",) for end in ("", "_low", "_high")}
     figures |= {f"sandbox_cold_s{end}": 0.5 for end in ("", "_low", "_high")}
@@ -58,15 +63,16 @@ def test_every_required_entry_is_measured_unless_told_otherwise() -> None:
     from benchmarks.reasoning.report import names_of
 
     names = names_of("")
-    assert set(REQUIRED) <= set(names) and names[-1] == "sandbox"
+    assert set(REQUIRED) <= set(names) and names[-2:] == ["tool_calls", "sandbox"]
     assert names_of("gsm8k_cot,sandbox_cold_s,sandbox_warm_median_ms") == ["gsm8k_cot", "sandbox"]
-    assert set(names_of("all")) == {*ENTRIES, "sandbox"}
+    assert names_of("react_malformed_calls") == ["tool_calls"]
+    assert set(names_of("all")) == {*ENTRIES, "tool_calls", "sandbox"}
     with pytest.raises(ValueError, match="gsm8k_magic"):
         names_of("gsm8k_magic")
     assert {target.name.removesuffix("_tokens") for target in TARGETS} <= {
         *ENTRIES,
-        "sandbox_warm_median_ms",
-        "sandbox_cold_s",
+        "react_malformed_calls",
+        *SANDBOX,
     }
 
 
@@ -75,8 +81,7 @@ def test_results_are_read_back_as_written_with_intervals_tokens_and_seconds(tmp_
 
     path = tmp_path / "reasoning.json"
     assert read(path) == {}
-    calls = measured(0.0, metric="malformed_calls", model=SMALL)
-    entries = {"gsm8k_cot": measured(0.58), "react_malformed_calls": calls, "sandbox": sandbox()}
+    entries = {"gsm8k_cot": measured(0.58), "tool_calls": tool_calls(), "sandbox": sandbox()}
     figures = write(entries, "python -m benchmarks.reasoning", path)
     assert read(path) == entries
     assert json.loads(path.read_text())["figures"] == pytest.approx(figures)
@@ -86,26 +91,25 @@ def test_results_are_read_back_as_written_with_intervals_tokens_and_seconds(tmp_
         7.5,
         100,
     )
-    assert figures["react_malformed_calls"] == 0
+    assert (figures["react_malformed_calls"], figures["react_calls"]) == (0, 310)
     assert figures["sandbox_warm_median_ms_low"] == 25
 
 
 def test_another_models_figures_are_not_mixed_in() -> None:
     from benchmarks.reasoning.report import merged
 
-    calls = measured(0.0, metric="malformed_calls", model=SMALL)
     earlier = {
         "gsm8k_cot": measured(),
-        "react_malformed_calls": calls,
+        "tool_calls": tool_calls(),
         "sandbox": sandbox(),
         "gone": measured(),
     }
     same = merged(earlier, {"gsm8k_pal": measured(0.7)}, BIG)
-    assert list(same) == ["gsm8k_cot", "gsm8k_pal", "react_malformed_calls", "sandbox"]
+    assert list(same) == ["gsm8k_cot", "gsm8k_pal", "tool_calls", "sandbox"]
     again = merged(earlier, {"gsm8k_cot": measured(0.5)}, BIG)
     assert again["gsm8k_cot"].figures["accuracy"] == 0.5
     other = merged(earlier, {"gsm8k_pal": measured(0.7, model=SMALL)}, SMALL)
-    assert list(other) == ["gsm8k_pal", "react_malformed_calls", "sandbox"]
+    assert list(other) == ["gsm8k_pal", "tool_calls", "sandbox"]
 
 
 @pytest.mark.parametrize(
@@ -136,30 +140,30 @@ def test_a_target_is_missed_by_the_figures_it_hangs_on(
 
 
 def test_the_page_says_what_is_missed_and_what_is_not_measured(tmp_path: Path) -> None:
-    from benchmarks.reasoning.page import NOT_MEASURED, PAGE, around, write_page
+    from benchmarks.reasoning.page import NOT_MEASURED, PAGE, scoreboard_text
 
-    page = tmp_path / "page.md"
-    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    page = replace(PAGE, path=tmp_path / "page.md")
+    page.path.write_text(PAGE.path.read_text(encoding="utf-8"), encoding="utf-8")
     entries = {"gsm8k_cot": measured(0.5), "svamp_cot": measured(0.9), "sandbox": sandbox(60.0)}
-    write_page(page, entries)
-    lines = {line.split("`")[1]: line for line in page.read_text().splitlines() if line.startswith("| `")}
+    page.write(scoreboard_text(entries))
+    lines = {line.split("`")[1]: line for line in page.path.read_text().splitlines() if line.startswith("| `")}
     assert "0.500 (0.400 to 0.600)" in lines["gsm8k_cot"] and "**missed**" in lines["gsm8k_cot"]
     assert NOT_MEASURED in lines["gsm8k_pal"] and "missed" not in lines["gsm8k_pal"]
     assert "60.0" in lines["sandbox_warm_median_ms"] and "**missed**" in lines["sandbox_warm_median_ms"]
     assert "reached" in lines["sandbox_cold_s"]
     assert "svamp_cot" in lines and "strategyqa_cot" not in lines
-    assert around(page) == around(PAGE)
-    assert set(REQUIRED) <= set(lines)
-    page.write_text("a page of something else")
+    assert page.around() == PAGE.around()
+    assert {*REQUIRED, "react_malformed_calls"} <= set(lines)
+    page.path.write_text("a page of something else")
     with pytest.raises(ValueError, match="marks"):
-        write_page(page, entries)
+        page.write(scoreboard_text(entries))
 
 
 def test_the_page_in_the_repository_is_that_of_the_results() -> None:
     from benchmarks.reasoning.page import PAGE, scoreboard_text
     from benchmarks.reasoning.report import RESULTS, read
 
-    assert scoreboard_text(read(RESULTS)) in PAGE.read_text(encoding="utf-8"), (
+    assert scoreboard_text(read(RESULTS)) in PAGE.path.read_text(encoding="utf-8"), (
         "run `python -m benchmarks.reasoning --page`"
     )
 

@@ -84,6 +84,13 @@ def test_llama_cpp_gives_the_trained_models_logits(
         assert np.abs(base.logits(TOKENS) - expected).mean() > 0.05 * expected.std()
 
 
+def test_loading_a_base_draws_no_bar_of_another_library(
+    gguf_model: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gguf_model("llama")
+    assert capsys.readouterr() == ("", "")
+
+
 def test_the_template_that_was_trained_with_takes_the_place_of_the_bases(
     gguf_base: Callable[[str], Path], gguf_model: Callable[[str], Any], tmp_path: Path
 ) -> None:

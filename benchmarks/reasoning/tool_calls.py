@@ -1,24 +1,24 @@
-"""How many of a small model's tool calls are malformed: many short ReAct runs, sampled, every turn looked at.
+"""How many of a small model's tool calls are malformed: many ReAct runs, sampled, every turn looked at.
 
+Place in the data's way: questions from templates -> runs of `react` with the tools that come along and a table,
+several at once -> every turn parsed and checked again, by the tools' schemas -> figures of the scoreboard.
 A turn is malformed where it is neither an answer nor a call of a tool there is with arguments that its schema
-allows; a turn that was cut at its token limit is counted apart, and never runs. The questions are made from
-templates with a seed: arithmetic, dates, units and SQL over a table, so that all kinds of arguments occur.
-The results are written after every run, with the number of runs they stand on. Writes
-`benchmarks/results/react_calls.json`.
+allows; a turn that was cut at its token limit is counted apart, and never runs. The questions are arithmetic,
+dates, units and SQL over a table, so that all kinds of arguments occur.
 
-Example: `python benchmarks/react_calls.py --model qwen2.5-coder-0.5b --runs 200`
+Example: `python -m benchmarks.reasoning --only react_malformed_calls`
 """
 
 from __future__ import annotations
 
-import argparse
 import random
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from localsmith.agents.acting.actions import parse_turn, turn_tokens
 from localsmith.agents.react import ReactLimits, ReactStrategy
@@ -30,12 +30,19 @@ from localsmith.agents.tools.tool import Tool
 from localsmith.core.errors import OutputParseError, ToolArgumentError
 from localsmith.core.settings import AnswerSettings, ModelSettings, load_settings
 from localsmith.core.types import Answer, Question
-from localsmith.evaluation.results import write_results
+from localsmith.evaluation.metrics import wilson
 from localsmith.models.catalog.installed import path_of
 from localsmith.models.engine import Engine
 
-RESULTS = Path(__file__).parent / "results" / "react_calls.json"
-COMMAND = "python benchmarks/react_calls.py"
+# The hard case: a model that writes few calls well of itself.
+MODEL = "qwen2.5-coder-0.5b"
+NUM_RUNS = 200
+# High, so that many forms are tried.
+TEMPERATURE = 0.8
+LIMITS = ReactLimits(max_steps=3, max_seconds=3600)
+MAX_ANSWER_TOKENS = 48
+AT_ONCE = 8
+SEED = 7
 TABLE = """city,country,population,area_km2
 Lisbon,Portugal,545796,100
 Porto,Portugal,231800,41
@@ -48,9 +55,6 @@ class Tally:
     """What was counted.
 
     Attributes:
-        model: Name of the model.
-        temperature: Of the sampler.
-        max_steps: Calls a run may make.
         num_runs: Runs so far.
         num_turns: Turns of the model in them, those that had to answer included.
         num_calls: Complete calls.
@@ -62,13 +66,10 @@ class Tally:
         failed_calls: Complete calls that the tool had an error for, such as a column there is not.
         stop_reasons: Runs by their stop reason.
         completion_tokens: Tokens written in all.
-        seconds: Wall time of all runs; other work ran on the machine, so it is no speed.
+        seconds: Wall time of all runs together.
         seen: The malformed and invalid turns themselves.
     """
 
-    model: str
-    temperature: float
-    max_steps: int
     num_runs: int = 0
     num_turns: int = 0
     num_calls: int = 0
@@ -96,9 +97,17 @@ class Tally:
                 self._add_turn(step.output, tools, is_cut=tokens >= longest_turn)
 
     def figures(self) -> dict[str, float]:
-        """Return the numbers that matter."""
-        names = ("num_runs", "num_turns", "num_calls", "malformed", "invalid", "cut", "failed_calls")
-        return {"react_malformed_calls": self.malformed + self.invalid} | {n: getattr(self, n) for n in names}
+        """Return the scoreboard's figures; the interval is Wilson's for the share of calls, times their number."""
+        bad = self.malformed + self.invalid
+        share = wilson(bad, self.num_calls)
+        return {
+            "react_malformed_calls": bad,
+            "react_malformed_calls_low": share.low * self.num_calls,
+            "react_malformed_calls_high": share.high * self.num_calls,
+            "react_malformed_calls_n": self.num_runs,
+            "react_calls": self.num_calls,
+            "react_cut_calls": self.cut,
+        }
 
     def _add_turn(self, text: str, tools: dict[str, Tool], *, is_cut: bool) -> None:
         self.num_turns += 1
@@ -147,54 +156,50 @@ def questions(seed: int) -> Iterator[str]:
         yield f"What is the total {chance.choice(columns)} of the cities in {country}?"
 
 
-def measure(name: str, runs: int, temperature: float, max_steps: int, out: Path) -> Tally:
-    """Make the runs, writing what was counted after each."""
-    settings = load_settings()
-    engine = Engine(path_of(settings, name), name=name, settings=ModelSettings(n_ctx=4096, max_running=2))
-    tally = Tally(name, temperature, max_steps)
-    with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "cities.csv"
-        table.write_text(TABLE)
-        tools = [*standard_tools(), *sql_tools(lambda question: [TableFile("cities.csv", table)])]
-        by_name: dict[str, Tool] = {tool.name: tool for tool in tools}
-        asked = questions(seed=7)
-        try:
-            for seed in range(runs):
+def measure(
+    model: str = MODEL, num_runs: int = NUM_RUNS, on_run: Callable[[int, int], None] | None = None
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Make the runs.
+
+    Args:
+        model: Catalog name.
+        num_runs: Runs, each with a question and a seed of its own.
+        on_run: Called with (runs done, runs in all).
+
+    Returns:
+        The figures, and everything that was counted.
+
+    Raises:
+        ModelError: The model is not installed or can't be loaded.
+    """
+    settings = ModelSettings(max_running=AT_ONCE)
+    engine = Engine(path_of(load_settings(), model), name=model, settings=settings)
+    tally, begun = Tally(), time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / "cities.csv"
+            table.write_text(TABLE)
+            tools = [*standard_tools(), *sql_tools(lambda question: [TableFile("cities.csv", table)])]
+
+            def run(seed: int, text: str) -> Answer:
                 strategy = ReactStrategy(
                     engine,
                     tools,
-                    AnswerSettings(max_tokens=48, temperature=temperature, seed=seed),
-                    limits=ReactLimits(max_steps=max_steps, max_seconds=3600),
+                    AnswerSettings(max_tokens=MAX_ANSWER_TOKENS, temperature=TEMPERATURE, seed=seed),
+                    limits=LIMITS,
                     checkpoints=Path(folder) / "react.sqlite3",
                 )
-                begun = time.monotonic()
-                answer = strategy.invoke(Question(next(asked), collection=None))
-                tally.seconds = round(tally.seconds + time.monotonic() - begun, 1)
-                tally.add(answer, by_name, turn_tokens(tools))
-                write_results(out, tally.figures(), command=COMMAND, details=asdict(tally))
-        finally:
-            engine.close()
-    return tally
+                return strategy.invoke(Question(text, collection=None))
 
-
-def main() -> int:
-    """Read the arguments, measure, and fail where a call was malformed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="qwen2.5-coder-0.5b")
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--temperature", type=float, default=0.8, help="High, so that many forms are tried.")
-    parser.add_argument("--steps", type=int, default=1, help="Calls a run may make.")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args()
-    tally = measure(given.model, given.runs, given.temperature, given.steps, given.out)
-    sys.stdout.write(
-        f"{tally.num_runs} runs, {tally.num_calls} calls: {tally.malformed} malformed, "
-        f"{tally.invalid} invalid, {tally.cut} cut\n"
-    )
-    return 1 if tally.malformed or tally.invalid else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            by_name = {tool.name: tool for tool in tools}
+            with ThreadPoolExecutor(AT_ONCE) as threads:
+                asked = zip(range(num_runs), questions(SEED), strict=False)
+                runs = [threads.submit(run, seed, text) for seed, text in asked]
+                for done, finished in enumerate(as_completed(runs), start=1):
+                    tally.add(finished.result(), by_name, turn_tokens(tools))
+                    if on_run:
+                        on_run(done, num_runs)
+    finally:
+        engine.close()
+    tally.seconds = round(time.monotonic() - begun, 1)
+    return tally.figures(), {"temperature": TEMPERATURE, "max_steps": LIMITS.max_steps} | asdict(tally)
