@@ -1,6 +1,6 @@
-"""The part of a docs page that is made of results: what stands between two marks; the rest is written by hand.
+"""The part of a docs page that is made of results, between two marks; the rest is written by hand.
 
-Place in the data's way: a benchmark's results as a table in Markdown -> here -> the page under docs/benchmarks.
+Place in the data's way: a benchmark's results as a table in Markdown -> here -> its page in docs/benchmarks.
 
 Example:
     MarkedPage(Path("docs/benchmarks/peft.md"), "methods", "python -m benchmarks.peft --page").write(table)

@@ -2,10 +2,11 @@
 
 Place in the data's way: the planner's way for quantities. The first program's answer is taken where the
 program ran, uses the numbers stated, prints a plausible value, and the model was sure of what it wrote.
-Else further programs are drawn, one at a time, until two agree (samples only as long as they disagree:
-Aggarwal et al. 2023, "Let's Sample Step by Step: Adaptive-Consistency", section 3). Where no two agree, the
-first that has an answer is taken; where no program has one, a chain of thought. Thresholds in
-docs/decisions/0012-planner.md.
+Else further attempts are made one at a time, programs and a chain of thought in turn, until two agree
+(samples only as long as they disagree: Aggarwal et al. 2023, "Let's Sample Step by Step:
+Adaptive-Consistency", section 3; programs and chains of thought together, since they err in different ways:
+Zhao et al. 2023, "Automatic Model Selection with Large Language Models for Reasoning", section 1). Where no
+two agree, the first attempt that has an answer is taken. Thresholds in docs/decisions/0012-planner.md.
 
 Example:
     answer = yield from escalate(parts, question, run)
@@ -28,8 +29,8 @@ from .following import follow, joined
 
 # Mean log-probability of the program's tokens below which it is in doubt.
 MIN_MEAN_LOGPROB = -0.08
-# Programs after the first, at most.
-MAX_FURTHER = 2
+# Attempts after the first, in order.
+FURTHER = ("pal", "cot", "pal")
 # Of programs after the first. Source: Gao et al. 2023, "PAL: Program-aided Language Models", section 5.1.
 SAMPLE_TEMPERATURE = 0.7
 ENOUGH_VOTES = 2
@@ -49,7 +50,7 @@ class Attempt:
 
 
 def escalate(parts: StrategyParts, question: Question, run: Run) -> Generator[Event, None, Answer]:
-    """Answer by one program; where it is in doubt, by up to `MAX_FURTHER` more until two agree.
+    """Answer by one program; where it is in doubt, by as many attempts as it takes for two to agree.
 
     Args:
         parts: What strategies are built from.
@@ -72,16 +73,14 @@ def escalate(parts: StrategyParts, question: Question, run: Run) -> Generator[Ev
     yield run.step(
         "plan", f"The program is in doubt: {'; '.join(doubts)}. A second attempt checks it.", begun
     )
-    for number in range(1, MAX_FURTHER + 1):
-        attempts.append((yield from _attempt("pal", _sampled(parts, number), question, run)))
+    for number, name in enumerate(FURTHER, start=1):
+        chosen_parts = _sampled(parts, number) if name == "pal" else parts
+        attempts.append((yield from _attempt(name, chosen_parts, question, run)))
+        if run.cancel.is_set():
+            return joined(replace(_chosen(attempts), stop_reason="cancelled"), run)
         votes = tally([attempt.value for attempt in attempts])
-        if run.cancel.is_set() or (votes and votes[0].count >= ENOUGH_VOTES):
+        if votes and votes[0].count >= ENOUGH_VOTES:
             break
-    if not votes and not run.cancel.is_set():
-        attempts.append((yield from _attempt("cot", parts, question, run)))
-        votes = tally([attempt.value for attempt in attempts])
-    if run.cancel.is_set():
-        return joined(replace(_chosen(attempts), stop_reason="cancelled"), run)
     begun = time.monotonic()
     yield run.step("vote", in_words(votes, len(attempts)), begun)
     return replace(joined(_chosen(attempts, votes), run), trace_id=run.trace_id)

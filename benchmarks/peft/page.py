@@ -17,9 +17,7 @@ from .entries import BASE, ENTRIES, OTHER_TASKS
 from .report import Table, flat_figures, forgetting
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = MarkedPage(
-    ROOT / "docs" / "benchmarks" / "peft.md", "methods", "python -m benchmarks.peft --page"
-)
+PAGE = MarkedPage(ROOT / "docs" / "benchmarks" / "peft.md", "methods", "python -m benchmarks.peft --page")
 NOT_MEASURED = "not measured yet"
 PICTURE = "![ROUGE-L over trained parameters, and forgetting, by method](../../benchmarks/results/peft.png)"
 _HEAD = (

@@ -120,9 +120,7 @@ def main() -> int:
     entries, failed = read(options.out), []
     for name in names:
         try:
-            measured = (
-                measure_probe(name) if name in PROBES else measure(name, options, entries.get(name))
-            )
+            measured = measure_probe(name) if name in PROBES else measure(name, options, entries.get(name))
         except LocalsmithError as exc:
             print(f"{name}: {exc} {exc.hint}".rstrip(), file=sys.stderr)
             failed.append(name)

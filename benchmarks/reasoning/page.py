@@ -22,6 +22,9 @@ PAGE = MarkedPage(
 )
 NOT_MEASURED = "not measured yet"
 PICTURE = "![Share right and tokens a question, by strategy](../../benchmarks/results/reasoning.png)"
+_PROBES_HEAD = (
+    "| key in the results | value (95 % interval) | to reach | model | measured |\n|---|---|---|---|---|\n"
+)
 _HEAD = (
     "| key in the results | strategy, questions | value (95 % interval) | to reach | tokens a question | "
     "seconds a question | no answer found | n | model | measured |\n"
@@ -42,7 +45,7 @@ def scoreboard_text(entries: Scoreboard) -> str:
     parts = [
         f"{_HEAD}{rows}",
         auto,
-        f"| key in the results | value (95 % interval) | to reach | model | measured |\n|---|---|---|---|---|\n{probes}",
+        f"{_PROBES_HEAD}{probes}",
         *([PICTURE + "\n"] if is_drawn else []),
         *([f"Measured on: {'; '.join(machines)}.\n"] if machines else []),
     ]

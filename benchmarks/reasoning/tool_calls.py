@@ -1,10 +1,10 @@
 """How many of a small model's tool calls are malformed: many ReAct runs, sampled, every turn looked at.
 
-Place in the data's way: questions from templates -> runs of `react` with the tools that come along and a table,
-several at once -> every turn parsed and checked again, by the tools' schemas -> figures of the scoreboard.
-A turn is malformed where it is neither an answer nor a call of a tool there is with arguments that its schema
-allows; a turn that was cut at its token limit is counted apart, and never runs. The questions are arithmetic,
-dates, units and SQL over a table, so that all kinds of arguments occur.
+Place in the data's way: questions from templates -> runs of `react` with the tools that come along and a
+table, several at once -> every turn parsed and checked again, by the tools' schemas -> figures of the
+scoreboard. A turn is malformed where it is neither an answer nor a call of a tool there is with arguments
+that its schema allows; a turn that was cut at its token limit is counted apart, and never runs. The questions
+are arithmetic, dates, units and SQL over a table, so that all kinds of arguments occur.
 
 Example: `python -m benchmarks.reasoning --only react_malformed_calls`
 """
@@ -97,7 +97,7 @@ class Tally:
                 self._add_turn(step.output, tools, is_cut=tokens >= longest_turn)
 
     def figures(self) -> dict[str, float]:
-        """Return the scoreboard's figures; the interval is Wilson's for the share of calls, times their number."""
+        """Return the figures; the interval is Wilson's for the share of calls, times their number."""
         bad = self.malformed + self.invalid
         share = wilson(bad, self.num_calls)
         return {

@@ -1,8 +1,8 @@
 """The figures of training in one file, gathered from benchmarks that run on their own.
 
-Place in the data's way: `benchmarks.training`, `benchmarks.shards` and `benchmarks.estimate` each add what they
-measured -> `benchmarks/results/training.json`, which keeps the figures of the others and says of each part
-by which command, on which machine and on which day it was taken.
+Place in the data's way: `benchmarks.training`, `benchmarks.shards` and `benchmarks.estimate` each add what
+they measured -> `benchmarks/results/training.json`, which keeps the figures of the others and says of each
+part by which command, on which machine and on which day it was taken.
 
 Example:
     add_figures("shards", {"fsdp_memory_per_rank_share": 0.5}, command="python -m benchmarks.shards")
@@ -42,7 +42,9 @@ def add_figures(
         EvaluationError: A figure is no number.
         StorageError: The file can't be written.
     """
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {}, "details": {}}
+    content = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {}, "details": {}}
+    )
     parts: dict[str, Any] = content["details"]
     own = parts.pop(part, {"figures": []})
     kept = {name: value for name, value in content["figures"].items() if name not in own["figures"]}

@@ -143,15 +143,13 @@ def test_a_program_without_doubt_is_the_only_attempt(tmp_path: Path, sandbox: Sa
 
 
 def test_a_program_in_doubt_is_checked_until_two_agree(tmp_path: Path, sandbox: Sandbox) -> None:
-    model = scripted([program("12 * 8"), program("12 * 7"), program("7 * 12")])
+    model = scripted([program("12 * 8"), program("12 * 7")], ["7 times 12 is 84. The answer is 84."])
     _, answer = run(PlannerStrategy(parts(model, tmp_path, sandbox)), EGGS)  # the first leaves out the 7
     assert answer.text == "The answer is 84." and len(model.prompts) == 3
     [doubt] = [step for step in answer.steps[1:] if step.kind == "plan"]
     assert "does not use 7" in doubt.summary
     assert answer.steps[-1].kind == "vote" and answer.steps[-1].summary == "84 (2 of 3), 96 (1 of 3)"
-    first, *further = model.samplings
-    assert first.temperature == 0 and all(sampling.temperature > 0 for sampling in further)
-    assert further[0].seed != further[1].seed  # else the same program twice
+    assert model.samplings[0].temperature == 0 and model.samplings[1].temperature > 0
     begun = [step.begun_s for step in answer.steps]
     assert begun == sorted(begun)  # one line of time, whatever strategy a step was of
 
@@ -163,17 +161,10 @@ def test_a_second_attempt_that_agrees_ends_it(tmp_path: Path, sandbox: Sandbox) 
 
 
 def test_where_none_agree_the_first_that_has_an_answer_is_taken(tmp_path: Path, sandbox: Sandbox) -> None:
-    broken = [program("1 / 0")] * 3
-    model = scripted([*broken, program("12 * 7"), program("2")])
+    broken = program("1 / 0")
+    model = scripted([broken, broken, broken, program("12 * 7"), program("2")], ["The answer is 5."])
     _, answer = run(PlannerStrategy(parts(model, tmp_path, sandbox)), EGGS)
     assert answer.text == "The answer is 84." and answer.stop_reason == "answered"
-
-
-def test_where_no_program_has_an_answer_the_model_thinks_in_steps(tmp_path: Path, sandbox: Sandbox) -> None:
-    model = scripted([program("1 / 0")] * 9, ["7 times 12 is 84. The answer is 84."])
-    _, answer = run(PlannerStrategy(parts(model, tmp_path, sandbox)), EGGS)
-    assert answer.text.endswith("The answer is 84.") and answer.stop_reason == "answered"
-    assert answer.steps[-1].kind == "vote" and answer.steps[-1].summary == "84 (1 of 4)"
 
 
 def test_without_a_sandbox_the_model_thinks_in_steps_and_says_why(tmp_path: Path) -> None:

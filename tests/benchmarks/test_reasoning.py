@@ -146,7 +146,9 @@ def test_the_page_says_what_is_missed_and_what_is_not_measured(tmp_path: Path) -
     page.path.write_text(PAGE.path.read_text(encoding="utf-8"), encoding="utf-8")
     entries = {"gsm8k_cot": measured(0.5), "svamp_cot": measured(0.9), "sandbox": sandbox(60.0)}
     page.write(scoreboard_text(entries))
-    lines = {line.split("`")[1]: line for line in page.path.read_text().splitlines() if line.startswith("| `")}
+    lines = {
+        line.split("`")[1]: line for line in page.path.read_text().splitlines() if line.startswith("| `")
+    }
     assert "0.500 (0.400 to 0.600)" in lines["gsm8k_cot"] and "**missed**" in lines["gsm8k_cot"]
     assert NOT_MEASURED in lines["gsm8k_pal"] and "missed" not in lines["gsm8k_pal"]
     assert "60.0" in lines["sandbox_warm_median_ms"] and "**missed**" in lines["sandbox_warm_median_ms"]
