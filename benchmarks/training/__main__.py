@@ -14,23 +14,19 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from localsmith.core.settings import load_settings
-from localsmith.training.bases import find_base, load_vocabulary
-from localsmith.training.data.versions import load_version
-from localsmith.training.evaluation_rows import comparison_rows
-from localsmith.training.fine_tune import FineTuningPlan
-from localsmith.training.held_out import overlap_on
-from localsmith.training.runs.run_folder import open_run
-from localsmith.training.sft import load_trained
-from localsmith.training.writers import TrainerWriter
+from localsmith.training.runs.run_folder import RunFolder, open_run
 
 from .results import add_figures
+from .served import served_beside_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python -m benchmarks.training"
+TEXTS = ROOT / "benchmarks" / "results" / "training.served.jsonl"
 SIDES = ("ours", "peer")
 
 
@@ -44,6 +40,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--micro", type=int, default=4)
     parser.add_argument("--run", default="", help="a finished run whose gain is reported, too")
+    parser.add_argument(
+        "--rows", type=int, default=200, help="rows on which its file and its trainer's model are compared"
+    )
     return parser.parse_args()
 
 
@@ -77,33 +76,19 @@ def compared(options: argparse.Namespace, data: Path) -> tuple[dict[str, float],
     return figures, rounds
 
 
-def gain(run_id: str) -> dict[str, float]:
+def gain(run: RunFolder) -> dict[str, float]:
     """Return what a finished run came to."""
-    state = open_run(load_settings().runs_dir, run_id).state
-    if state.status != "finished" or not state.figures:
-        raise SystemExit(f"The run {run_id} is not finished.")
-    figures = dict(state.figures)
+    if run.state.status != "finished" or not run.state.figures:
+        raise SystemExit(f"The run {run.run_id} is not finished.")
+    figures = dict(run.state.figures)
     if "rouge_l_after" in figures:
         figures["rouge_l_gain_points"] = figures["rouge_l_after"] - figures["rouge_l_before"]
     return figures
 
 
-def by_the_trainer(run_id: str) -> dict[str, float]:
-    """Let the trainer's own model write what the served file has written, and compare their ROUGE-L."""
-    settings = load_settings()
-    run = open_run(settings.runs_dir, run_id)
-    plan = FineTuningPlan.from_json(run.config)
-    base = find_base(settings, plan.sft.base)
-    version = load_version(settings.home, plan.sft.data_version)
-    rows = comparison_rows(version, plan.evaluation, plan.num_evaluated).held_out
-    model, _ = load_trained(run, plan.sft, base)
-    vocabulary = load_vocabulary(base, plan.sft.template)
-    scores = overlap_on(rows, TrainerWriter(model, vocabulary, plan.max_completion_tokens))
-    served = dict(run.state.figures or {})["rouge_l_after"]
-    return {
-        "rouge_l_trainer": scores["rouge_l"],
-        "rouge_l_served_minus_trainer": served - scores["rouge_l"],
-    }
+def show(stage: str) -> Callable[[int, int], None]:
+    """Return what tells how many completions a side has written."""
+    return lambda done, total: print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -118,11 +103,13 @@ def main() -> None:
         add_figures("rounds", ratios, command=f"{COMMAND} --rounds {options.rounds}", details=details)
         figures |= ratios
     if options.run:
-        brought = gain(options.run) | by_the_trainer(options.run)
-        config = open_run(load_settings().runs_dir, options.run).config
         command = f"{COMMAND} --rounds 0 --run {options.run}"
-        add_figures("run", brought, command=command, details={"run": config})
-        figures |= brought
+        run = open_run(load_settings().runs_dir, options.run)
+        add_figures("run", brought := gain(run), command=command, details={"sft": run.config["sft"]})
+        served, texts = served_beside_trainer(run, options.rows, show)
+        add_figures("served", served, command=f"{command} --rows {options.rows}")
+        TEXTS.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+        figures |= brought | served
     for name in (
         "tokens_per_s_vs_trl",
         "peak_memory_vs_trl",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from localsmith.core.errors import EvaluationError
+from localsmith.core.types import Message
+from localsmith.training.data.rows import TrainingRow
 
 
 def test_each_part_replaces_its_own_figures_and_no_others(tmp_path: Path) -> None:
@@ -44,3 +46,18 @@ def test_the_file_in_the_repository_says_where_each_figure_is_from() -> None:
     required = {"tokens_per_s_vs_trl", "peak_memory_vs_trl", "fsdp_memory_per_rank_share"}
     required |= {"rouge_l_gain_points", "rouge_l_served_minus_trainer", "estimate_error_share_max"}
     assert required <= set(named)
+
+
+def test_the_served_file_is_compared_with_the_trainers_model_row_by_row() -> None:
+    from benchmarks.training.served import compared
+
+    def row(summary: str) -> TrainingRow:
+        return TrainingRow((Message("user", "Summarize."), Message("assistant", summary)))
+
+    good, bad = "Ann buys a red pear.", "It rains."
+    figures, texts = compared([row(good), row(good)], [good, good], [bad, good])
+    assert [one["served_rouge_l"] - one["trainer_rouge_l"] for one in texts] == [100.0, 0.0]
+    assert (figures["rouge_l_served"], figures["rouge_l_trainer"]) == (100, 50)
+    assert figures["rouge_l_served_minus_trainer"] == 50 and figures["served_same_text_share"] == 0.5
+    low, high = (figures[f"rouge_l_served_minus_trainer_{end}"] for end in ("low", "high"))
+    assert low < 50 < high and figures["served_num_rows"] == 2
