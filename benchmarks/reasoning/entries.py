@@ -36,7 +36,6 @@ class Entry:
         num_samples: Samples that vote; None for one that does not vote.
         corpus: Documents, below the data folder; "" for none.
         examples: Examples for few-shot, below the data folder; "" for none.
-        limit: The most questions it asks; None for as many as the run says.
         at_once: Questions asked at the same time; None for as many as the run says.
         is_extra: Whether it is measured only where it is named.
     """
@@ -47,7 +46,6 @@ class Entry:
     num_samples: int | None = None
     corpus: str = ""
     examples: str = ""
-    limit: int | None = None
     at_once: int | None = None
     is_extra: bool = False
 
@@ -56,7 +54,7 @@ class Entry:
         return StrategyRun(
             strategy=self.strategy,
             file=data / self.file,
-            limit=min(self.limit or limit, limit),
+            limit=limit,
             model=model,
             num_samples=self.num_samples,
             corpus=data / self.corpus if self.corpus else None,

@@ -14,12 +14,12 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from localsmith.core.settings import load_settings
 from localsmith.training.runs.run_folder import RunFolder, open_run
+from localsmith.training.whole_file import whole_file
 
 from .results import add_figures
 from .served import served_beside_trainer
@@ -86,11 +86,6 @@ def gain(run: RunFolder) -> dict[str, float]:
     return figures
 
 
-def show(stage: str) -> Callable[[int, int], None]:
-    """Return what tells how many completions a side has written."""
-    return lambda done, total: print(f"{stage}: {done} of {total}", file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Run the benchmark and write its results; figures that are not measured now are kept."""
     options = arguments()
@@ -106,9 +101,10 @@ def main() -> None:
         command = f"{COMMAND} --rounds 0 --run {options.run}"
         run = open_run(load_settings().runs_dir, options.run)
         add_figures("run", brought := gain(run), command=command, details={"sft": run.config["sft"]})
-        served, texts = served_beside_trainer(run, options.rows, show)
+        served, texts = served_beside_trainer(run, options.rows)
         add_figures("served", served, command=f"{command} --rows {options.rows}")
-        TEXTS.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+        with whole_file(TEXTS) as partial:
+            partial.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
         figures |= brought | served
     for name in (
         "tokens_per_s_vs_trl",

@@ -5,13 +5,13 @@ each, and their difference row by row. Rounding to fewer bits turns a word here 
 from it another way; more rows than the run itself was compared on keep that chance small.
 
 Example:
-    figures, texts = served_beside_trainer(run, 200, on_stage)
+    figures, texts = served_beside_trainer(run, 200)
     figures["rouge_l_served_minus_trainer"]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from localsmith.core.settings import load_settings
@@ -28,19 +28,15 @@ from localsmith.training.runs.run_folder import RunFolder
 from localsmith.training.sft import load_trained
 from localsmith.training.writers import EngineWriter, TrainerWriter
 
-OnStage = Callable[[str], Callable[[int, int], None]]
-"""Called with what begins; returns what is told of its progress."""
+from localsmith.evaluation_terminal import progress_bar
 
 
-def served_beside_trainer(
-    run: RunFolder, num_rows: int, on_stage: OnStage
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Let both write, and compare.
+def served_beside_trainer(run: RunFolder, num_rows: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Let both write, showing how far they are, and compare.
 
     Args:
         run: A finished run that was exported and is in the catalog under its own name.
         num_rows: Rows at most, the first ones of the run's evaluation file.
-        on_stage: Told how far it is.
 
     Returns:
         The figures, and of each row both texts with their ROUGE-L in points.
@@ -55,13 +51,16 @@ def served_beside_trainer(
     prompts = [row.prompt for row in rows]
     engine = Engine(path_of(settings, run.run_id), name=run.run_id, settings=settings.model)
     try:
-        served = EngineWriter(engine, plan.max_completion_tokens).write(prompts, on_stage("served"))
+        with progress_bar("served") as on_written:
+            served = EngineWriter(engine, plan.max_completion_tokens).write(prompts, on_written)
     finally:
         engine.close()
     base = find_base(settings, plan.sft.base)
     model, _ = load_trained(run, plan.sft, base)
     writer = TrainerWriter(model, load_vocabulary(base, plan.sft.template), plan.max_completion_tokens)
-    return compared(rows, served, writer.write(prompts, on_stage("trainer")))
+    with progress_bar("trainer") as on_written:
+        written = writer.write(prompts, on_written)
+    return compared(rows, served, written)
 
 
 def compared(
