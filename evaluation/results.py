@@ -8,8 +8,6 @@ Example:
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +16,8 @@ from typing import Any
 
 import psutil
 
-from ..core.errors import EvaluationError, StorageError
+from ..core.errors import EvaluationError
+from ..core.whole_file import write_json
 
 
 def write_results(
@@ -47,17 +46,7 @@ def write_results(
     }
     if details is not None:
         content["details"] = details
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError as exc:
-        raise StorageError(f"{path} can't be written: {exc.strerror}.", hint="Free some space.") from exc
+    write_json(path, content)
 
 
 def machine() -> str:

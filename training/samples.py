@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.types import Message
+from ..core.whole_file import whole_file
 from .data.rows import TrainingRow
-from .whole_file import whole_file
 from .writers import OnWritten, Writer
 
 SAMPLES_FILE = "samples.json"

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from localsmith.core.whole_file import whole_file
 from localsmith.evaluation.results import machine
-from localsmith.training.whole_file import whole_file
 
 from .entries import BASE, ENTRIES, Plan, names_of
 from .page import PAGE, page_text

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from localsmith.core.settings import load_settings
+from localsmith.core.whole_file import whole_file
 from localsmith.training.runs.run_folder import RunFolder, open_run
-from localsmith.training.whole_file import whole_file
 
 from .results import add_figures
 from .served import served_beside_trainer

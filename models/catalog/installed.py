@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from ...core.errors import ModelLoadError, ModelNotFoundError, StorageError
 from ...core.settings import Settings
+from ...core.whole_file import write_json
 from .catalog import ModelKind, catalog, unknown_model
 from .lineage import Lineage, lineage_from_json, lineage_to_json
 
@@ -272,16 +272,6 @@ def read_json(path: Path) -> Any:
 
 def _lost_record_hint(path: Path) -> str:
     return f"Delete {path.name} and pull the models again; files that are whole are not fetched twice."
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a small file so that a kill leaves the old one or the new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def model_to_json(model: InstalledModel) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import StorageError
-from .installed import write_json
+from ...core.whole_file import write_json
 
 SPEED_FILE = "speed.json"
 # From this share of the cores kept busy by others on, a speed is likely too low to decide by.

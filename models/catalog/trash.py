@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...core.errors import ModelNotFoundError
 from ...core.settings import Settings
+from ...core.whole_file import write_json
 from .installed import (
     InstalledModel,
     changing,
@@ -23,7 +24,6 @@ from .installed import (
     model_from_json,
     model_to_json,
     read_json,
-    write_json,
 )
 
 TRASH_DIR = ".trash"

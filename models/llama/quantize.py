@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ...core.errors import ExportError, StorageError
+from ...core.errors import ExportError
+from ...core.whole_file import unwritable, whole_file
 from .library import check_magic, default_threads, llama_api
 
 Quantization: TypeAlias = Literal["F16", "Q8_0", "Q5_K_M", "Q4_K_M"]
@@ -63,24 +63,15 @@ def quantize(
     if quantization not in QUANTIZATIONS:
         raise ValueError(f"quantization must be one of {', '.join(QUANTIZATIONS)}, not {quantization!r}")
     check_magic(source)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    request = {
-        "source": str(source.resolve()),
-        "target": str(partial.resolve()),
-        "quantization": quantization,
-        "imatrix": str(imatrix.resolve()) if imatrix else "",
-        "num_threads": num_threads or default_threads(),
-    }
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(target) as partial:
+        request = {
+            "source": str(source.resolve()),
+            "target": str(partial.resolve()),
+            "quantization": quantization,
+            "imatrix": str(imatrix.resolve()) if imatrix else "",
+            "num_threads": num_threads or default_threads(),
+        }
         _run_child(request, target, on_progress)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except OSError as exc:
-        raise _disk_error(target, exc.strerror or str(exc)) from exc
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _run_child(request: dict[str, Any], target: Path, on_progress: Callable[[float], None] | None) -> None:
@@ -109,7 +100,7 @@ def _run_child(request: dict[str, Any], target: Path, on_progress: Callable[[flo
     if code == 0:
         return
     if "iostream" in error:  # the C++ stream tells no more; only writing goes through one
-        raise _disk_error(target, "the disk is full or broken")
+        raise unwritable(target, "the disk is full or broken")
     raise ExportError(
         f"llama.cpp could not quantize {Path(request['source']).name} to {request['quantization']}: "
         f"{error or last_words or f'its process ended with code {code}'}.",
@@ -124,12 +115,6 @@ def _report(line: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return report if isinstance(report, dict) else {}
-
-
-def _disk_error(target: Path, reason: str) -> StorageError:
-    return StorageError(
-        f"{target} can't be written: {reason}.", "Free some space, or write to a folder on another disk."
-    )
 
 
 # -- the child

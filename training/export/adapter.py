@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import ExportError
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 from .base_file import BaseFile
 from .gguf_writer import Provenance
 from .lora_folder import LoraFolder

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...core.errors import ExportError, StorageError
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 
 PACKAGE = "llama-cpp-python"
 _SCRIPT = "convert_hf_to_gguf.py"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ExportError
+from ...core.whole_file import whole_file
 from ...models.llama.quantize import Quantization
-from ..whole_file import whole_file
 from .export import Exported, VerifyRow, export
 from .layout import TensorLayout
 from .verify import Limits

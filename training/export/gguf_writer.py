@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...core.errors import ExportError
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 from .base_file import BaseFile
 from .weights import Weights
 

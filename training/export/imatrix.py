@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import ExportError, ModelLoadError
+from ...core.whole_file import whole_file
 from ...models.llama.batch import LlamaBatch
 from ...models.llama.library import LogMessages, check_magic, default_threads, ggml_library, llama_api
 from ...models.llama.own_thread import OwnThread
-from ..whole_file import whole_file
 from .layout import Array
 
 CHUNK_TOKENS = 512  # as llama.cpp's own tool

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import TrainingError
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 
 HOLDER_FILE = "holder.json"
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 
 KEPT_FILE = "kept.json"
 

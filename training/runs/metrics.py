@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import StorageError
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from filelock import FileLock, Timeout
 
 from ...core.errors import StorageError, TrainingError
-from ..whole_file import whole_file
+from ...core.whole_file import write_json
 from .holder import forget_holder, note_holder
 from .metrics import MetricsFile
 from .stages import StageFile
@@ -261,16 +261,6 @@ def open_run(runs_dir: Path, run_id: str) -> RunFolder:
     if not _ID.fullmatch(run_id):
         raise _unknown_run(run_id, runs_dir)
     return RunFolder(runs_dir / run_id)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, wholly or not at all.
-
-    Raises:
-        StorageError: It can't be written.
-    """
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
 
 
 def _unknown_run(run_id: str, runs_dir: Path) -> TrainingError:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import StorageError
-from ..whole_file import whole_file
+from ...core.whole_file import whole_file
 
 # More would write to the disk for nobody: a page looks about once a second.
 _EVERY_S = 0.5
