@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from ..core.contracts import Generation, LanguageModel
 from ..core.types import Delta, Message, SamplingParams
 from ..models.chat.template import ChatTemplate
+from .greedy import continue_greedily
 from .vocabularies import TrainingVocabulary, end_tokens
 
 OnWritten: TypeAlias = Callable[[int, int], None]
@@ -94,29 +95,13 @@ class TrainerWriter:
         with _answering(self._model):
             for start in range(0, len(by_length), self._batch_size):
                 batch = by_length[start : start + self._batch_size]
-                for i, tokens in zip(batch, self._continue([encoded[i] for i in batch], ends), strict=True):
-                    texts[i] = self._vocabulary.text(tokens)
+                prompts_at_once = [encoded[i] for i in batch]
+                completions = continue_greedily(self._model, prompts_at_once, ends, self._max_tokens)
+                for i, tokens in zip(batch, completions, strict=True):
+                    texts[i] = self._vocabulary.text(self._until_end(tokens))
                 if on_written:
                     on_written(min(start + self._batch_size, len(prompts)), len(prompts))
         return texts
-
-    def _continue(self, prompts: Sequence[list[int]], ends: Sequence[int]) -> list[list[int]]:
-        import torch
-
-        device = next(self._model.parameters()).device
-        num_tokens = max(len(prompt) for prompt in prompts)
-        padded = [[ends[0]] * (num_tokens - len(prompt)) + prompt for prompt in prompts]
-        mask = [[0] * (num_tokens - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=torch.tensor(padded, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                max_new_tokens=self._max_tokens,
-                do_sample=False,
-                eos_token_id=list(ends),
-                pad_token_id=ends[0],
-            )
-        return [self._until_end(row[num_tokens:].tolist()) for row in output]
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         number = next((i for i, token in enumerate(tokens) if self._vocabulary.is_end(token)), len(tokens))
