@@ -65,7 +65,7 @@ def _inputs(model: Any, tokens: Any, mask: Any) -> tuple[Any, dict[str, Any], in
     if config.peft_type == "PREFIX_TUNING":
         # tokens whose keys and values are there already are skipped; any stand for them
         held = torch.cat((tokens.new_zeros(size), tokens), dim=1)
-        inputs = {"input_ids": held, "attention_mask": whole_mask, "past_key_values": learned}
+        inputs = {"input_ids": held, "attention_mask": whole_mask, "cache": learned}
         return base, inputs, held.shape[1]
     embeddings = base.get_input_embeddings()(tokens)
     embedded = torch.cat((learned.to(embeddings.dtype), embeddings), dim=1)
