@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from localsmith.training.bases import Base, load_trainable
 from localsmith.training.methods.lora import Lora
+from localsmith.training.methods.prompts import PrefixTuning
 from localsmith.training.methods.registry import method_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "peft-methods.md"
@@ -62,6 +63,23 @@ def test_the_merged_model_gives_the_logits_of_the_unmerged_one(name: str, tiny_b
         merged = method.merged(copy.deepcopy(model))(input_ids=tokens).logits
     torch.testing.assert_close(merged, beside, atol=1e-5, rtol=1e-4)
     assert float((beside - base).abs().max()) > 1e-2
+
+
+def test_a_prefix_begins_as_what_the_base_holds_of_real_tokens(tiny_base: Base) -> None:
+    import torch
+
+    num_virtual_tokens, prompt = 6, [5, 9, 30, 31]
+    torch.manual_seed(3)
+    model = PrefixTuning(num_virtual_tokens).prepare(load_trainable(tiny_base)).eval()
+    base = load_trainable(tiny_base).eval()
+    torch.manual_seed(3)
+    read = torch.randint(base.get_input_embeddings().weight.shape[0], (1, num_virtual_tokens)).tolist()[0]
+    with torch.no_grad():
+        expected = base(input_ids=torch.tensor([[*read, *prompt]])).logits[:, num_virtual_tokens:]
+        logits = model(
+            input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long)
+        ).logits
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_examples_of_the_page_print_what_it_says() -> None:

@@ -36,6 +36,18 @@ def wrap(model: Any, config: Callable[[Any], Any]) -> Any:
         ) from exc
 
 
+def begin_prefix_with(model: Any, cache: Any) -> None:
+    """Let a prefix begin as the keys and values of a cache that holds as many positions.
+
+    Args:
+        model: A model that `wrap` gave a prefix.
+        cache: The base's keys and values, of one sequence.
+    """
+    import peft
+
+    peft.initialize_kv_prefix_from_past_key_values(model, past_key_values=cache)
+
+
 def save(model: Any, folder: Path) -> None:
     """Write the added parts and their config.
 

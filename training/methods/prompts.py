@@ -5,7 +5,8 @@ tokens, prefix tuning keys and values of every layer. Neither can be exported as
 place for vectors that stand before a prompt.
 
 Source: Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", sections 2 and 3.2
-(beginning from embeddings of real tokens); Li and Liang 2021, "Prefix-Tuning", section 4.
+(beginning from embeddings of real tokens); Li and Liang 2021, "Prefix-Tuning", section 4, and section 7.4
+(beginning from the activations of real tokens, whichever they are).
 
 Example:
     PromptTuning(num_virtual_tokens=20).prepare(model)
@@ -101,12 +102,15 @@ class PrefixTuning:
 
     def prepare(self, model: Any) -> Any:
         """Return the model with the prefix before its keys and values; see `Method.prepare`."""
-        return peft_model.wrap(
+        first = _keys_and_values(model, self.num_virtual_tokens)
+        prepared = peft_model.wrap(
             model,
             lambda peft: peft.PrefixTuningConfig(
                 num_virtual_tokens=self.num_virtual_tokens, task_type="CAUSAL_LM"
             ),
         )
+        peft_model.begin_prefix_with(prepared, first)
+        return prepared
 
     def save(self, model: Any, folder: Path) -> None:
         """Write the prefix; see `Method.save`."""
@@ -119,3 +123,18 @@ class PrefixTuning:
     def merged(self, model: Any) -> Any:
         """Refuse; see `Method.merged`."""
         _refuse("prefix")
+
+
+def _keys_and_values(model: Any, num_tokens: int) -> Any:
+    """Return the cache of a model that has read tokens drawn from its vocabulary."""
+    import torch
+
+    embeddings = model.get_input_embeddings().weight
+    tokens = torch.randint(embeddings.shape[0], (1, num_tokens), device=embeddings.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(input_ids=tokens, use_cache=True).past_key_values
+    finally:
+        model.train(was_training)
