@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import TrainingError
-from ...core.whole_file import whole_file
+from ...core.whole_file import write_json
 
 HOLDER_FILE = "holder.json"
 
@@ -95,5 +95,4 @@ def interrupt_holder(folder: Path) -> None:
 
 
 def _write(folder: Path, holder: Holder) -> None:
-    with whole_file(folder / HOLDER_FILE) as partial:
-        partial.write_text(json.dumps(dataclasses.asdict(holder)), encoding="utf-8")
+    write_json(folder / HOLDER_FILE, dataclasses.asdict(holder))
