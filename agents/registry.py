@@ -170,11 +170,6 @@ def _samples(parts: StrategyParts, usual: int) -> int:
     return usual if usual == 1 else parts.answer.num_samples or usual
 
 
-def _num_samples(parts: StrategyParts, usual: int) -> int:
-    """Return how many samples vote: the setting counts for strategies that vote at all."""
-    return usual if usual == 1 else parts.answer.num_samples or usual
-
-
 def _react(parts: StrategyParts) -> Strategy:
     from .react import ReactStrategy
 

@@ -90,13 +90,17 @@ class RemoteServer:
             AccessDenied: It refuses the key.
             ModelNotFoundError: It doesn't serve the model, or several and none is named.
         """
-        listed = self._get(f"{self.address.api_url}/models")
-        if listed is None:
+        models = self._list()
+        if models is None:
             return None
-        models = [model for model in listed.get("data") or () if isinstance(model, dict)]
         chosen = self._choose(models)
+        if chosen is None and self._is_localsmith(models):
+            if self._is_loading():
+                return None
+            models = self._list() or []  # what was loading may have become ready since it was listed
+            chosen = self._choose(models)
         if chosen is None:
-            return None
+            raise self._not_served(models)
         self._model = str(chosen.get("id", self.address.model))
         is_openai = self.address.root_url.startswith(OPENAI_HOST)
         self.kind = "openai" if is_openai else _OWNERS.get(str(chosen.get("owned_by")), "other")
@@ -126,25 +130,35 @@ class RemoteServer:
 
     # -- the model
 
-    def _choose(self, models: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return the model meant; None where it may still be loading; without a list, what was asked for."""
-        names = [str(model.get("id")) for model in models]
+    def _list(self) -> list[dict[str, Any]] | None:
+        """Return what the server lists; None while it loads."""
+        listed = self._get(f"{self.address.api_url}/models")
+        if listed is None:
+            return None
+        return [model for model in listed.get("data") or () if isinstance(model, dict)]
+
+    def _choose(self, models: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """Return the model meant, or None; without a list, what was asked for."""
         wanted = self.address.model
         for model in models:
             if wanted in (model.get("id"), *(model.get("aliases") or ())) or (
                 not wanted and len(models) == 1
             ):
                 return model
-        if wanted and not models:
-            return {"id": wanted}
-        if any(model.get("owned_by") == "localsmith" for model in models) and self._is_loading():
-            return None
+        return {"id": wanted} if wanted and not models else None
+
+    def _not_served(self, models: Sequence[dict[str, Any]]) -> ModelNotFoundError:
+        wanted = self.address.model
         what = f"not {wanted}" if wanted else "and the address names none"
-        listed = ", ".join(names) or "no model"
-        raise ModelNotFoundError(
-            f"{self.address.root_url} serves {listed}, {what}.",
-            hint="Put one of these names at the end of model.name." if names else "Put it into model.name.",
+        listed = ", ".join(str(model.get("id")) for model in models)
+        return ModelNotFoundError(
+            f"{self.address.root_url} serves {listed or 'no model'}, {what}.",
+            hint="Put one of these names at the end of model.name." if listed else "Put it into model.name.",
         )
+
+    @staticmethod
+    def _is_localsmith(models: Sequence[dict[str, Any]]) -> bool:
+        return any(model.get("owned_by") == "localsmith" for model in models)
 
     def _is_loading(self) -> bool:
         return self._get(f"{self.address.root_url}/healthz") is None

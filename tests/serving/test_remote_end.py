@@ -11,7 +11,7 @@ import openai
 import pytest
 from localsmith.agents.rag import RagStrategy
 from localsmith.core.contracts import PartState, ServedModel
-from localsmith.core.errors import AccessDenied, ContextOverflow, ModelNotReadyError
+from localsmith.core.errors import AccessDenied, ContextOverflow, ModelNotFoundError, ModelNotReadyError
 from localsmith.core.settings import AnswerSettings, ModelSettings, RetrievalSettings, load_settings
 from localsmith.core.types import Answer, Delta, Message, Question, SamplingParams
 from localsmith.models.chat.tool_calls import tool_call_text
@@ -149,6 +149,28 @@ def test_a_server_that_loads_is_waited_for(serve: Any, join: Any, monkeypatch: p
     embedder = HashingEmbedder()
     server = serve(parts=ServedParts(model=model, embedder=lambda: embedder, loading=loading))
     assert text_of(join(server).submit([Message("user", "Hi")])) == "Here."
+
+
+def test_a_server_that_gets_ready_between_two_questions_is_no_server_without_the_model(
+    serve: Any, join: Any
+) -> None:
+    is_loaded = False
+
+    def model() -> ScriptedModel:
+        if not is_loaded:
+            raise ModelNotReadyError("The model is still loading.")
+        return ScriptedModel(["Here."])
+
+    def loading() -> list[PartState]:  # asked after the list without the model
+        nonlocal is_loaded
+        is_loaded = True
+        return [State("model", "ready")]
+
+    embedder = HashingEmbedder()
+    server = serve(parts=ServedParts(model=model, embedder=lambda: embedder, loading=loading))
+    assert text_of(join(server).submit([Message("user", "Hi")])) == "Here."
+    with pytest.raises(ModelNotFoundError, match="serves scripted, hashing-64, not another"):
+        join(server, "another")
 
 
 class State:
