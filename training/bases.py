@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,17 +180,19 @@ def require_transformers() -> Any:
     Raises:
         TrainingError: The extra `train` is not installed.
     """
+    # peft loads it, and it says that it finds no kernels on the hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import peft  # noqa: F401
         import transformers
-        from transformers.utils import logging
+        from transformers.utils import logging as library_logging
     except ImportError as exc:
         raise TrainingError(
             "Training needs more packages than the chat.",
             hint="Install them: pip install 'localsmith[train]'.",
         ) from exc
     # They draw bars of their own and warn of what they will rename.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    library_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
     return transformers

@@ -13,7 +13,6 @@ Example:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -97,7 +96,6 @@ def _quantized(bnb: Any, linear: nn.Linear, is_double: bool) -> nn.Module:
 
 
 def _bitsandbytes() -> Any:
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for kernels from the model hub
     try:
         import bitsandbytes
     except ImportError as exc:
