@@ -1,8 +1,10 @@
 """Whether the exported file, served, writes as well as the trainer's own model.
 
-Place in the data's way: a finished run -> both write a completion for the same rows, greedily -> ROUGE-L of
-each, and their difference row by row. Rounding to fewer bits turns a word here and there, and a text goes on
-from it another way; more rows than the run itself was compared on keep that chance small.
+Place in the data's way: a finished run -> the engine with its file, the engine with an unquantized export,
+and the trainer write completions for the same rows, greedily -> ROUGE-L of each, and the differences row by
+row.
+Rounding to fewer bits turns a word here and there, and a text goes on from it another way; what the
+unquantized file differs by is what the engine differs by.
 
 Example:
     figures, texts = served_beside_trainer(run, 200)
@@ -11,24 +13,31 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from localsmith.core.settings import load_settings
+from localsmith.core.settings import Settings, load_settings
+from localsmith.core.types import Message
 from localsmith.evaluation.metrics import bootstrap
 from localsmith.evaluation.overlap import rouge
 from localsmith.models.catalog.installed import path_of
+from localsmith.models.chat.template import ChatTemplate
 from localsmith.models.engine import Engine
 from localsmith.training.bases import find_base, load_vocabulary
 from localsmith.training.data.rows import TrainingRow
 from localsmith.training.data.versions import load_version
 from localsmith.training.evaluation_rows import comparison_rows
+from localsmith.training.export.export import VerifyRow, export
 from localsmith.training.fine_tune import FineTuningPlan
 from localsmith.training.runs.run_folder import RunFolder
 from localsmith.training.sft import load_trained
 from localsmith.training.writers import EngineWriter, TrainerWriter
 
 from localsmith.evaluation_terminal import progress_bar
+
+NUM_VERIFY_ROWS = 8  # an export is checked on some rows before it is handed out
 
 
 def served_beside_trainer(run: RunFolder, num_rows: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -39,51 +48,83 @@ def served_beside_trainer(run: RunFolder, num_rows: int) -> tuple[dict[str, floa
         num_rows: Rows at most, the first ones of the run's evaluation file.
 
     Returns:
-        The figures, and of each row both texts with their ROUGE-L in points.
+        The figures, and of each row the three texts with their ROUGE-L in points.
 
     Raises:
-        LocalsmithError: The run, its data, its base or its export is missing.
+        LocalsmithError: The run, its data, its base or its file is missing, or none can be made in F16.
     """
     settings = load_settings()
     plan = FineTuningPlan.from_json(run.config)
     version = load_version(settings.home, plan.sft.data_version)
     rows = comparison_rows(version, plan.evaluation, num_rows).held_out
     prompts = [row.prompt for row in rows]
-    engine = Engine(path_of(settings, run.run_id), name=run.run_id, settings=settings.model)
+    base = find_base(settings, plan.sft.base)
+    vocabulary = load_vocabulary(base, plan.sft.template)
+    model, _ = load_trained(run, plan.sft, base)
+    trainer = TrainerWriter(model, vocabulary, plan.max_completion_tokens)
+    with progress_bar("trainer") as on_written:
+        by_trainer = trainer.write(prompts, on_written)
+    template = ChatTemplate(vocabulary)
+    checked = [VerifyRow(template.text(row.prompt), row.completion) for row in rows[:NUM_VERIFY_ROWS]]
+    by_engine = {"served": _written(settings, plan, path_of(settings, run.run_id), prompts, "served")}
+    with tempfile.TemporaryDirectory() as folder:
+        exported = export(
+            model,
+            base.path,
+            Path(folder),
+            "F16",
+            checked,
+            name=plan.name,
+            template=vocabulary.template if plan.sft.template != "model" else "",
+            cache=settings.cache_dir,
+        )
+        by_engine["f16"] = _written(settings, plan, exported.model.path, prompts, "F16")
+    return compared(rows, by_trainer, by_engine)
+
+
+def _written(
+    settings: Settings, plan: FineTuningPlan, path: Path, prompts: Sequence[Sequence[Message]], shown: str
+) -> list[str]:
+    """Return the completions that the engine writes with a file."""
+    engine = Engine(path, name=plan.name, settings=settings.model)
     try:
-        with progress_bar("served") as on_written:
-            served = EngineWriter(engine, plan.max_completion_tokens).write(prompts, on_written)
+        with progress_bar(shown) as on_written:
+            return EngineWriter(engine, plan.max_completion_tokens).write(prompts, on_written)
     finally:
         engine.close()
-    base = find_base(settings, plan.sft.base)
-    model, _ = load_trained(run, plan.sft, base)
-    writer = TrainerWriter(model, load_vocabulary(base, plan.sft.template), plan.max_completion_tokens)
-    with progress_bar("trainer") as on_written:
-        written = writer.write(prompts, on_written)
-    return compared(rows, served, written)
 
 
 def compared(
-    rows: Sequence[TrainingRow], served: Sequence[str], trainer: Sequence[str]
+    rows: Sequence[TrainingRow], trainer: Sequence[str], by_engine: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Return the figures of the texts that both wrote, and the texts with their scores."""
-    texts = [
-        {
-            "served": one,
-            "trainer": other,
-            "served_rouge_l": 100 * rouge(one, [row.completion, *row.reference]).rouge_l,
-            "trainer_rouge_l": 100 * rouge(other, [row.completion, *row.reference]).rouge_l,
-        }
-        for row, one, other in zip(rows, served, trainer, strict=True)
-    ]
-    difference = bootstrap([row["served_rouge_l"] - row["trainer_rouge_l"] for row in texts])
-    figures = {
-        "rouge_l_served": bootstrap([row["served_rouge_l"] for row in texts]).mean,
-        "rouge_l_trainer": bootstrap([row["trainer_rouge_l"] for row in texts]).mean,
-        "rouge_l_served_minus_trainer": difference.mean,
-        "rouge_l_served_minus_trainer_low": difference.low,
-        "rouge_l_served_minus_trainer_high": difference.high,
-        "served_same_text_share": sum(row["served"] == row["trainer"] for row in texts) / len(texts),
-        "served_num_rows": float(len(texts)),
+    """Return the figures of the texts, and the texts with their scores.
+
+    Args:
+        rows: What was to be written.
+        trainer: What the trainer's model wrote, a text a row.
+        by_engine: The same by the engine, under a name for the figures.
+    """
+    written = {**by_engine, "trainer": trainer}
+    scores = {
+        name: [
+            100 * rouge(text, [row.completion, *row.reference]).rouge_l
+            for row, text in zip(rows, texts, strict=True)
+        ]
+        for name, texts in written.items()
     }
-    return figures, texts
+    figures = {f"rouge_l_{name}": bootstrap(values).mean for name, values in scores.items()}
+    for name, texts in by_engine.items():
+        pairs = zip(scores[name], scores["trainer"], strict=True)
+        difference = bootstrap([one - other for one, other in pairs])
+        figures[f"rouge_l_{name}_minus_trainer"] = difference.mean
+        figures[f"rouge_l_{name}_minus_trainer_low"] = difference.low
+        figures[f"rouge_l_{name}_minus_trainer_high"] = difference.high
+        num_same = sum(one == other for one, other in zip(texts, trainer, strict=True))
+        figures[f"{name}_same_text_share"] = num_same / len(rows)
+    figures["served_num_rows"] = float(len(rows))
+    texts_of_rows = [
+        {name: texts[number] for name, texts in written.items()}
+        | {f"{name}_rouge_l": values[number] for name, values in scores.items()}
+        for number in range(len(rows))
+    ]
+    return figures, texts_of_rows

@@ -55,9 +55,12 @@ def test_the_served_file_is_compared_with_the_trainers_model_row_by_row() -> Non
         return TrainingRow((Message("user", "Summarize."), Message("assistant", summary)))
 
     good, bad = "Ann buys a red pear.", "It rains."
-    figures, texts = compared([row(good), row(good)], [good, good], [bad, good])
+    figures, texts = compared(
+        [row(good), row(good)], trainer=[bad, good], by_engine={"served": [good, good], "f16": [bad, good]}
+    )
     assert [one["served_rouge_l"] - one["trainer_rouge_l"] for one in texts] == [100.0, 0.0]
     assert (figures["rouge_l_served"], figures["rouge_l_trainer"]) == (100, 50)
     assert figures["rouge_l_served_minus_trainer"] == 50 and figures["served_same_text_share"] == 0.5
+    assert figures["rouge_l_f16_minus_trainer"] == 0 and figures["f16_same_text_share"] == 1
     low, high = (figures[f"rouge_l_served_minus_trainer_{end}"] for end in ("low", "high"))
     assert low < 50 < high and figures["served_num_rows"] == 2
