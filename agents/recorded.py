@@ -1,8 +1,8 @@
 """A strategy whose every run is kept as a trace, whatever becomes of it.
 
-Place in the data's way: between the front door and a strategy. The events pass through unchanged; each step
-is stored as it ends, and the run when it ends: with its answer, with an error, or because whoever listened
-went away. A store that fails costs the trace, never the run.
+Place in the data's way: between the front door and a strategy. The events pass through, the answer with the
+time of its first text; each step is stored as it ends, and the run when it ends: with its answer, with an
+error, or because whoever listened went away. A store that fails costs the trace, never the run.
 
 Example:
     strategy = recorded(RagStrategy(engine, library), TraceStore(settings.traces_path), "rag")
@@ -68,7 +68,7 @@ class Recorded(Strategy):
             cancel: Setting it ends the run with what is there.
 
         Returns:
-            The strategy's own events.
+            The strategy's own events; see `record`.
         """
         events = self.strategy.events(question, cancel=cancel)
         name = self.name or ""
@@ -110,13 +110,12 @@ def record(
         on_kept: Called with the run once it is kept.
 
     Yields:
-        The events, unchanged and in order.
+        The events in order and unchanged, but for the answer: when its first text came is known only here.
     """
     notes = _Notes(store, question, name, model, on_kept)
     try:
         for event in events:
-            notes.add(event)
-            yield event
+            yield notes.add(event)
     except Exception as exc:
         notes.end_early(exc)
         raise
@@ -138,6 +137,7 @@ class _Notes:
         self._on_kept = on_kept
         self._begun = time.monotonic()
         self._texts: list[str] = []
+        self._first_text_s = 0.0
         self._steps: list[Step] = []
         self._run_id = ""
         self._is_ended = False
@@ -145,8 +145,10 @@ class _Notes:
         with _never_in_the_way():
             self._trace_id = store.begin(question, name)
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Event) -> Event:
         if isinstance(event, Delta):
+            if not self._texts:
+                self._first_text_s = time.monotonic() - self._begun
             self._texts.append(event.text)
         elif isinstance(event, StepEnded):
             self._steps.append(event.step)
@@ -157,7 +159,10 @@ class _Notes:
             self._run_id = event.run_id
         elif isinstance(event, Final):
             # Before whoever listens has the answer: the trace it names can be looked at from then on.
-            self._end(event.answer, None)
+            answer = replace(event.answer, time_to_first_text_s=self._first_text_s)
+            self._end(answer, None)
+            return Final(answer)
+        return event
 
     def end_early(self, error: Exception | None) -> None:
         """End a run that has not come to its answer; nothing where it has ended."""
@@ -165,7 +170,8 @@ class _Notes:
             return
         elapsed_s = time.monotonic() - self._begun
         answer = partial_answer(tuple(self._steps), "".join(self._texts), self._model, elapsed_s)
-        self._end(replace(answer, trace_id=self._run_id), error)
+        answer = replace(answer, trace_id=self._run_id, time_to_first_text_s=self._first_text_s)
+        self._end(answer, error)
 
     def _end(self, answer: Answer, error: Exception | None) -> None:
         self._is_ended = True

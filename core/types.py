@@ -336,6 +336,8 @@ class Answer:
         model: Name of the model that answered.
         trace_id: Identifier of the run, for logs and feedback.
         duration_s: Wall time of the whole run.
+        time_to_first_text_s: From the run's beginning to the first text of the answer that was shown; 0 where
+            it is not known or there was none. Programs and votes show nothing before their end.
     """
 
     text: str
@@ -348,6 +350,7 @@ class Answer:
     model: str = ""
     trace_id: str = ""
     duration_s: float = 0.0
+    time_to_first_text_s: float = 0.0
 
     def __add__(self, later: Answer) -> Answer:
         """Join two pieces of a stream: the texts together, everything else as the later one has it."""

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from ..core.errors import EvaluationError
+from ..core.extras import install_command
 from .metrics import Interval, bootstrap
 
 
@@ -102,5 +103,5 @@ def _scorer() -> Any:
 
 def _missing(package: str) -> EvaluationError:
     return EvaluationError(
-        f"This figure needs {package}.", hint="Install what training needs: pip install 'localsmith[train]'."
+        f"This figure needs {package}.", hint=f"Install what training needs: {install_command('train')}."
     )

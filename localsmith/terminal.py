@@ -135,7 +135,7 @@ def show_sources(answer: Answer) -> None:
         cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
         console.print(
             f"{answer.model}: read {usage.prompt_tokens} tokens{cached}, wrote {usage.completion_tokens}, "
-            f"first after {usage.time_to_first_token_s:.1f} s, {answer.duration_s:.1f} s in all",
+            f"first word after {answer.time_to_first_text_s:.1f} s, {answer.duration_s:.1f} s in all",
             style="dim",
             markup=False,
         )

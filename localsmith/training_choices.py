@@ -21,8 +21,6 @@ from .core.settings import Settings
 if TYPE_CHECKING:
     from .core.feedback import Feedback
 
-EXTRA = "pip install 'localsmith[train]'"
-"""The command that installs what training needs beyond the chat."""
 _OF_THE_EXTRA = ("accelerate", "datasketch", "gguf", "peft", "rouge_score", "transformers")
 
 OptionKind: TypeAlias = Literal["number", "share", "words", "choice", "switch"]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..core.errors import ModelLoadError, TrainingError
+from ..core.extras import install_command
 from ..core.settings import Settings
 from ..models.catalog.installed import installed_model, sha256_of
 from ..models.chat.template import CHATML
@@ -189,7 +190,7 @@ def require_transformers() -> Any:
     except ImportError as exc:
         raise TrainingError(
             "Training needs more packages than the chat.",
-            hint="Install them: pip install 'localsmith[train]'.",
+            hint=f"Install them: {install_command('train')}.",
         ) from exc
     # They draw bars of their own and warn of what they will rename.
     library_logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -102,9 +102,10 @@ def _short(name: str) -> str:
 
 def _meta(answer: Answer) -> str:
     usage = answer.usage
-    parts = [f"took {words.duration(answer.duration_s)}"]
-    if usage.time_to_first_token_s:
-        parts.append(f"first word after {words.duration(usage.time_to_first_token_s)}")
+    took, waited = words.duration(answer.duration_s), words.duration(answer.time_to_first_text_s)
+    parts = [f"took {took}"]
+    if answer.time_to_first_text_s and waited != took:
+        parts.append(f"first word after {waited}")
     if usage.decode_s and usage.completion_tokens:
         parts.append(f"{usage.completion_tokens / usage.decode_s:.0f} tokens/s")
     if answer.model:

@@ -70,8 +70,7 @@ def aligned(first: Sequence[Placed], second: Sequence[Placed]) -> list[Pair]:
 
 def _totals(first: Trace, second: Trace) -> str:
     one, other = first.info, second.info
-    usages = first.answer.usage, second.answer.usage
-    waits = usages[0].time_to_first_token_s, usages[1].time_to_first_token_s
+    waits = first.answer.time_to_first_text_s, second.answer.time_to_first_text_s
     rows = [
         _words("Strategy", one.strategy, other.strategy),
         _words("Ended", status_of(one), status_of(other)),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from ..training_choices import EXTRA, missing_packages
+from ..core.extras import install_command
+from ..training_choices import missing_packages
 from ..training_view import RunView
 from . import training_actions, training_form, training_preview, training_run, words
 from .frontdoor import FrontDoor
@@ -54,7 +55,7 @@ def _say_what_is_missing(missing: list[str]) -> None:
         f"Training needs more packages than the chat ({', '.join(missing)}). This command installs them; "
         "then start Localsmith again:"
     )
-    st.code(EXTRA, language=None)
+    st.code(install_command("train"), language=None)
 
 
 @st.fragment(run_every=TICK_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -24,6 +25,7 @@ from localsmith.core.types import (
     Event,
     Final,
     Passage,
+    Progress,
     Question,
     Step,
     StepEnded,
@@ -84,7 +86,7 @@ def only(store: TraceStore) -> Trace:
     return trace
 
 
-def test_events_pass_unchanged_and_the_run_is_kept(store: TraceStore) -> None:
+def test_events_pass_through_and_the_run_is_kept(store: TraceStore) -> None:
     question = Question("What?", collection="papers")
     events = list(recorded(Scripted(), store, "rag").events(question))
     assert [type(event) for event in events] == [StepEnded, Delta, Delta, StepEnded, Final]
@@ -92,6 +94,30 @@ def test_events_pass_unchanged_and_the_run_is_kept(store: TraceStore) -> None:
     trace = only(store)
     assert (trace.question, trace.answer) == (question, events[-1].answer)
     assert (trace.info.strategy, trace.info.id) == ("rag", events[-1].answer.trace_id)
+
+
+@pytest.mark.parametrize("asked", ["What?", "fail", "nothing shown"])
+def test_the_answer_says_when_its_first_text_was_shown(store: TraceStore, asked: str) -> None:
+    class Slow(Scripted):
+        def events(
+            self, question: Question, *, cancel: threading.Event | None = None
+        ) -> Generator[Event, None, None]:
+            yield Progress("programming")
+            time.sleep(0.05)
+            for event in super().events(question, cancel=cancel):
+                if not (isinstance(event, Delta) and "nothing" in question.text):
+                    yield event
+            time.sleep(0.05)
+
+    began, shown = time.monotonic(), 0.0
+    with contextlib.suppress(ModelError):
+        for event in recorded(Slow(), store, "rag").events(Question(asked)):
+            if isinstance(event, Delta) and not shown:
+                shown = time.monotonic() - began
+            if isinstance(event, Final):
+                assert event.answer.time_to_first_text_s == only(store).answer.time_to_first_text_s
+    told = only(store).answer.time_to_first_text_s
+    assert 0.05 <= told <= shown if "nothing" not in asked else told == shown == 0
 
 
 def test_the_trace_can_be_looked_at_as_soon_as_the_answer_is_there(store: TraceStore) -> None:

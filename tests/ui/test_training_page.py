@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from chat_server import Server
+from localsmith.core.extras import install_command
 from localsmith.core.settings import Settings, load_settings
 from localsmith.models.catalog.installed import in_use
 from localsmith.models.catalog.lineage import Lineage
@@ -222,7 +223,7 @@ def test_without_the_extra_the_page_names_the_command_and_the_chat_is_unaffected
     server.environment["PYTHONPATH"] = str(hidden)
     server.start()
     page.goto(f"{server.url}/training")
-    expect(page.get_by_text("pip install 'localsmith[train]'")).to_be_visible()
+    expect(page.get_by_text(install_command("train"))).to_be_visible()
     expect(page.get_by_text("New run")).to_be_hidden()
     page.get_by_role("link", name="Chat", exact=True).click()
     expect(page.get_by_test_id("stChatInputTextArea")).to_be_visible()

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...core.errors import ExportError, StorageError
+from ...core.extras import install_command
 from ...core.whole_file import whole_file
 
 PACKAGE = "llama-cpp-python"
@@ -112,7 +113,7 @@ def _raise_failure(stderr: str, folder: Path, target: Path) -> None:
         "Check that the folder holds config.json, the weights and the tokenizer of a model llama.cpp knows."
     )
     if "ModuleNotFoundError" in last_line:
-        hint = "Install what it needs: pip install 'localsmith[train]'."
+        hint = f"Install what it needs: {install_command('train')}."
     raise ExportError(f"llama.cpp's converter could not convert {folder.name}: {last_line}", hint)
 
 
