@@ -13,11 +13,11 @@ TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 # Undefined means "as last time", so that `make test` keeps the CUDA engine that `make run` built.
 ENGINE := $(if $(filter undefined,$(origin LLAMA_CMAKE_ARGS)),,--llama-cmake-args="$(LLAMA_CMAKE_ARGS)")
 
-.PHONY: help run test setup setup-train setup-dev check types constraints reference clean
+.PHONY: help run test setup setup-dev setup-train setup-remote setup-mcp setup-telemetry check types constraints reference clean
 
 help:
 	@echo "make run          set up, pull the default model, open the chat   PORT=8501 OPEN=1 LLAMA_CMAKE_ARGS="
-	@echo "make setup-train  add what training needs"
+	@echo "make setup-train  add what training needs; also setup-remote, setup-mcp, setup-telemetry"
 	@echo "make test         set up, run all tests                           ARGS=\"-k budget\" WORKERS=2"
 	@echo "make check        linters, formatter, type checker, import directions"
 	@echo "make types        links in build/types, for editors and type checkers"
@@ -37,11 +37,8 @@ test: setup-dev
 setup: python
 	@$(PYTHON) scripts/setup.py --venv $(VENV) $(ENGINE)
 
-setup-train: python
-	@$(PYTHON) scripts/setup.py --venv $(VENV) --extra train $(ENGINE)
-
-setup-dev: python
-	@$(PYTHON) scripts/setup.py --venv $(VENV) --extra dev $(ENGINE)
+setup-dev setup-train setup-remote setup-mcp setup-telemetry: setup-%: python
+	@$(PYTHON) scripts/setup.py --venv $(VENV) --extra $* $(ENGINE)
 
 .PHONY: python
 python:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from .errors import ConfigError, TelemetryError
+from .extras import install_command
 from .spans import SCOPE, SERVICE, Span, spans_of
 from .trace_rows import Trace
 
@@ -63,7 +64,7 @@ class TraceExporter:
         except ImportError as exc:
             raise ConfigError(
                 "Traces can't be sent: OpenTelemetry is not installed.",
-                hint="pip install 'localsmith[telemetry]'",
+                hint=f"Install it: {install_command('telemetry')}.",
             ) from exc
         self._client = OTLPSpanExporter(self.url, headers=dict(headers or {}), timeout=timeout_s)
         self._make_queue: Callable[[], Any] = lambda: BatchSpanProcessor(self._client)

@@ -39,10 +39,11 @@ def mcp(
     By the Model Context Protocol.
     """
     from .core.errors import ConfigError
+    from .core.extras import install_command
     from .core.settings import load_settings
 
     if importlib.util.find_spec("mcp") is None:
-        raise ConfigError("The MCP library is not installed.", hint='pip install "localsmith[mcp]"')
+        raise ConfigError("The MCP library is not installed.", hint=f"Install it: {install_command('mcp')}.")
     if not http:
         _serve_stdio(model, load_settings())
         return

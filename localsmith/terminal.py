@@ -133,9 +133,11 @@ def show_sources(answer: Answer) -> None:
     usage = answer.usage
     if usage.completion_tokens:
         cached = f", {usage.cached_tokens} of them cached" if usage.cached_tokens else ""
+        first_s = answer.time_to_first_text_s
+        waited = f"first word after {first_s:.1f} s, " if first_s else ""
         console.print(
             f"{answer.model}: read {usage.prompt_tokens} tokens{cached}, wrote {usage.completion_tokens}, "
-            f"first word after {answer.time_to_first_text_s:.1f} s, {answer.duration_s:.1f} s in all",
+            f"{waited}{answer.duration_s:.1f} s in all",
             style="dim",
             markup=False,
         )

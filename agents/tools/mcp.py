@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from ...core.errors import ConfigError, LocalsmithError, ToolExecutionError
+from ...core.extras import install_command
 from ...core.settings import McpServerSettings
 from .arguments import writable_schema
 from .tool import Observation, Tool, ToolContext
@@ -104,7 +105,7 @@ class McpServers:
             from .mcp_connection import McpConnection, McpLoop
         except ImportError as exc:
             raise ConfigError(
-                "The MCP library is not installed.", hint='pip install "localsmith[mcp]"'
+                "The MCP library is not installed.", hint=f"Install it: {install_command('mcp')}."
             ) from exc
         _check(servers)
         self._loop = McpLoop()

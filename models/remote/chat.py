@@ -21,13 +21,13 @@ import httpx
 from pydantic import SecretStr
 
 from ...core.errors import GenerationError, ModelLoadError
+from ...core.extras import install_command
 from ...core.types import TokenLogprob
 from ..chat.tool_calls import tool_call_text
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
-INSTALL = 'pip install "localsmith[remote]"'
 CONNECT_TIMEOUT_S = 10.0
 # Between two pieces: a queue and a long prompt can take minutes before the first.
 SILENCE_TIMEOUT_S = 900.0
@@ -62,7 +62,7 @@ def require_library() -> None:
     except ImportError as exc:
         raise ModelLoadError(
             "A model on another server needs langchain-openai, which is not installed.",
-            hint=f"Install it: {INSTALL}",
+            hint=f"Install it: {install_command('remote')}.",
         ) from exc
 
 

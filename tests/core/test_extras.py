@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,13 @@ def test_an_environment_of_make_is_extended_by_make(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     assert install_command("train") == "pip install 'localsmith[train]'"
     (tmp_path / SETUP_STAMP).write_text("{}")
-    command = install_command("train")
-    assert command == "make setup-train"
-    assert f"\n{command.removeprefix('make ')}: python\n" in (ROOT / "Makefile").read_text()
+    assert install_command("train") == "make setup-train"
+
+
+def test_every_extra_has_its_target_in_the_makefile() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [targets] = re.findall(r"^(.+): setup-%: python$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert sorted(targets.split()) == sorted(f"setup-{extra}" for extra in extras)
 
 
 def test_the_stamp_is_the_one_that_set_up_leaves() -> None:

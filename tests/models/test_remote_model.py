@@ -31,6 +31,7 @@ from localsmith.core.errors import (
     ModelNotReadyError,
     Overloaded,
 )
+from localsmith.core.extras import install_command
 from localsmith.core.settings import load_settings, remote_api_key
 from localsmith.core.types import Delta, Message, Prefill, SamplingParams
 from localsmith.models.chat.tool_calls import tool_call_text
@@ -350,7 +351,7 @@ def test_a_missing_library_is_told_with_the_command(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ModelLoadError, match="langchain-openai") as refused:
         connect(upstream().name, api_key=SecretStr(""))
-    assert 'pip install "localsmith[remote]"' in refused.value.hint
+    assert install_command("remote") in refused.value.hint
 
 
 # -- counting

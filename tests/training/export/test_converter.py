@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 from localsmith.core.errors import ExportError
+from localsmith.core.extras import install_command
 from localsmith.training.bases import Base, load_trainable
 from localsmith.training.export import converter
 from localsmith.training.export.converter import convert, converter_source, set_template, unpack
@@ -108,7 +109,7 @@ def test_a_missing_package_is_told_from_a_bad_model(tmp_path: Path) -> None:
     source = fake_source(tmp_path / "source", "import surely_not_there")
     with pytest.raises(ExportError, match="No module named 'surely_not_there'") as caught:
         convert(tmp_path, tmp_path / "out.gguf", "name", source)
-    assert "pip install" in caught.value.hint
+    assert install_command("train") in caught.value.hint
 
 
 def test_setting_a_template_leaves_a_linked_file_as_it_is(tmp_path: Path) -> None:
