@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..core.settings import Settings
-from ..evaluation.overlap import rouge
 from ..evaluation.paired import chance_of, paired_error
 from ..models.catalog.lineage import Metric
 from ..models.engine import Engine
 from .bases import Base, load_trainable, load_vocabulary
 from .config import SftConfig
 from .data.rows import TrainingRow
-from .held_out import losses_on, overlap_on
+from .held_out import losses_on, overlap_on, rouge_l_of_rows
 from .samples import KeptWriter, Sample, samples_of
 from .sft import encode
 from .writers import EngineWriter, TrainerWriter, Writer
@@ -108,13 +107,8 @@ class Comparison:
             return {}
         figures = {f"{name}_before": value for name, value in before().items()}
         figures |= {f"{name}_after": value for name, value in after().items()}
-        old, new = (self._rouge_l(texts) for texts in self._texts)
+        old, new = (rouge_l_of_rows(self._rows, texts) for texts in self._texts)
         return figures | {"rouge_l_error": paired_error(old, new)}
-
-    def _rouge_l(self, texts: Sequence[str]) -> list[float]:
-        """Return ROUGE-L of each row in points, as `overlap_figures` has its mean."""
-        right = [(row.completion, *row.reference) for row in self._rows]
-        return [100 * rouge(text, of_one).rouge_l for text, of_one in zip(texts, right, strict=True)]
 
     def _engine(self, path: Path, settings: Settings, number: int) -> dict[str, float]:
         """Load a file, let it write, and free it."""

@@ -237,35 +237,51 @@ def _exported(
         path = run.path / "export" / kept["file"]
         if path.is_file() and sha256_of(path) == kept["sha256"]:
             return path, kept["agreement"]
-    made = _export(settings, run, plan, base, trained, rows, tell)
+    made = export_run(settings, run.run_id, plan, base, trained.model, rows, run.path / "export", tell)
     agreement = made.verification.value
     file = {"file": made.model.path.name, "sha256": made.model.sha256, "agreement": agreement}
     stages.keep("export", file)
     return made.model.path, agreement
 
 
-def _export(
+def export_run(
     settings: Settings,
-    run: RunFolder,
+    run_id: str,
     plan: FineTuningPlan,
     base: Base,
-    trained: Trained,
+    model: Any,
     rows: ComparisonRows,
-    tell: OnStage,
+    target_dir: Path,
+    tell: OnStage = lambda *_: None,
 ) -> Exported:
-    """Write the GGUF file into the run's folder, checked against the trained model."""
+    """Write a run's model as a GGUF file, checked against the model itself on held-out rows.
+
+    Args:
+        settings: Where the converter is kept.
+        run_id: The run, for the file's header.
+        plan: What was trained, and how small the file is to be.
+        base: The base.
+        model: The trained model of transformers.
+        rows: Its rows.
+        target_dir: Folder of the file.
+        tell: Told how far it is.
+
+    Raises:
+        ExportError: The file is not the model within the limits, or something is missing.
+        StorageError: The disk is full or broken.
+    """
     vocabulary = load_vocabulary(base, plan.sft.template)
     template = ChatTemplate(vocabulary)
     is_coarse = plan.quantization in ("Q5_K_M", "Q4_K_M")
     return export(
-        trained.model,
+        model,
         base.path,
-        run.path / "export",
+        target_dir,
         plan.quantization,
         [VerifyRow(template.text(row.prompt), row.completion) for row in rows.held_out[:_NUM_VERIFY_ROWS]],
         lambda stage, share: tell(f"export: {stage}", round(100 * share), 100, ""),
         name=plan.name,
-        run=run.run_id,
+        run=run_id,
         template=vocabulary.template if plan.sft.template != "model" else "",
         imatrix_texts=[row.text for row in rows.train[:_NUM_IMATRIX_ROWS]] if is_coarse else (),
         cache=settings.cache_dir,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..evaluation.overlap import overlap_figures
+from ..evaluation.overlap import overlap_figures, rouge
 from .data.rows import TrainingRow
 from .encoding import EncodedRow
 from .writers import OnWritten, Writer
@@ -71,3 +71,13 @@ def overlap_on(
     """
     texts = writer.write([row.prompt for row in rows], on_written)
     return overlap_figures(texts, [(row.completion, *row.reference) for row in rows])
+
+
+def rouge_l_of_rows(rows: Sequence[TrainingRow], texts: Sequence[str]) -> list[float]:
+    """Return the ROUGE-L of each row's text in points, as `overlap_on` has its mean.
+
+    Raises:
+        ValueError: There is not one text a row.
+    """
+    pairs = zip(rows, texts, strict=True)
+    return [100 * rouge(text, (row.completion, *row.reference)).rouge_l for row, text in pairs]

@@ -2,8 +2,7 @@
 
 Place in the data's way: a finished run -> the engine with its file, the engine with an unquantized export,
 and the trainer write completions for the same rows, greedily -> ROUGE-L of each, and the differences row by
-row.
-Rounding to fewer bits turns a word here and there, and a text goes on from it another way; what the
+row. Rounding to fewer bits turns a word here and there, and a text goes on from it another way; what the
 unquantized file differs by is what the engine differs by.
 
 Example:
@@ -15,29 +14,26 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from localsmith.core.settings import Settings, load_settings
 from localsmith.core.types import Message
 from localsmith.evaluation.metrics import bootstrap
-from localsmith.evaluation.overlap import rouge
 from localsmith.models.catalog.installed import path_of
-from localsmith.models.chat.template import ChatTemplate
 from localsmith.models.engine import Engine
 from localsmith.training.bases import find_base, load_vocabulary
 from localsmith.training.data.rows import TrainingRow
 from localsmith.training.data.versions import load_version
 from localsmith.training.evaluation_rows import comparison_rows
-from localsmith.training.export.export import VerifyRow, export
-from localsmith.training.fine_tune import FineTuningPlan
+from localsmith.training.fine_tune import FineTuningPlan, export_run
+from localsmith.training.held_out import rouge_l_of_rows
 from localsmith.training.runs.run_folder import RunFolder
 from localsmith.training.sft import load_trained
 from localsmith.training.writers import EngineWriter, TrainerWriter
 
 from localsmith.evaluation_terminal import progress_bar
-
-NUM_VERIFY_ROWS = 8  # an export is checked on some rows before it is handed out
 
 
 def served_beside_trainer(run: RunFolder, num_rows: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -56,30 +52,19 @@ def served_beside_trainer(run: RunFolder, num_rows: int) -> tuple[dict[str, floa
     settings = load_settings()
     plan = FineTuningPlan.from_json(run.config)
     version = load_version(settings.home, plan.sft.data_version)
-    rows = comparison_rows(version, plan.evaluation, num_rows).held_out
-    prompts = [row.prompt for row in rows]
+    rows = comparison_rows(version, plan.evaluation, num_rows)
+    prompts = [row.prompt for row in rows.held_out]
     base = find_base(settings, plan.sft.base)
-    vocabulary = load_vocabulary(base, plan.sft.template)
     model, _ = load_trained(run, plan.sft, base)
-    trainer = TrainerWriter(model, vocabulary, plan.max_completion_tokens)
+    trainer = TrainerWriter(model, load_vocabulary(base, plan.sft.template), plan.max_completion_tokens)
     with progress_bar("trainer") as on_written:
         by_trainer = trainer.write(prompts, on_written)
-    template = ChatTemplate(vocabulary)
-    checked = [VerifyRow(template.text(row.prompt), row.completion) for row in rows[:NUM_VERIFY_ROWS]]
     by_engine = {"served": _written(settings, plan, path_of(settings, run.run_id), prompts, "served")}
     with tempfile.TemporaryDirectory() as folder:
-        exported = export(
-            model,
-            base.path,
-            Path(folder),
-            "F16",
-            checked,
-            name=plan.name,
-            template=vocabulary.template if plan.sft.template != "model" else "",
-            cache=settings.cache_dir,
-        )
+        unquantized = replace(plan, quantization="F16")
+        exported = export_run(settings, run.run_id, unquantized, base, model, rows, Path(folder))
         by_engine["f16"] = _written(settings, plan, exported.model.path, prompts, "F16")
-    return compared(rows, by_trainer, by_engine)
+    return compared(rows.held_out, by_trainer, by_engine)
 
 
 def _written(
@@ -105,13 +90,7 @@ def compared(
         by_engine: The same by the engine, under a name for the figures.
     """
     written = {**by_engine, "trainer": trainer}
-    scores = {
-        name: [
-            100 * rouge(text, [row.completion, *row.reference]).rouge_l
-            for row, text in zip(rows, texts, strict=True)
-        ]
-        for name, texts in written.items()
-    }
+    scores = {name: rouge_l_of_rows(rows, texts) for name, texts in written.items()}
     figures = {f"rouge_l_{name}": bootstrap(values).mean for name, values in scores.items()}
     for name, texts in by_engine.items():
         pairs = zip(scores[name], scores["trainer"], strict=True)
